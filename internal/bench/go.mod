@@ -1,0 +1,7 @@
+module github.com/hvswitch/hvswitch/internal/bench
+
+go 1.26
+
+require github.com/hvswitch/hvswitch v0.0.0
+
+replace github.com/hvswitch/hvswitch => ../../

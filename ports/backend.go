@@ -79,14 +79,15 @@ type Notifier interface {
 
 	// Arm asks that the bell be rung once on the next event. It returns true, and asks for
 	// nothing, when there is no need to wait: frames are there, there is room, or the queue is
-	// closed.
+	// closed. The bell may ring all the same then.
 	Arm() bool
 }
 
 // Pollable is implemented by receive queues that are a non-blocking file descriptor of a Unix
 // system. The queue is worth receiving from while the descriptor is readable.
 type Pollable interface {
-	// Descriptor returns the file descriptor, which is valid until Close.
+	// Descriptor returns the file descriptor, which is valid until Close. Close does not wake
+	// who waits for it: stop waiting first.
 	Descriptor() int
 }
 

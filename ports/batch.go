@@ -48,19 +48,20 @@ func (b *Batch) Lend(f *Frame) bool {
 }
 
 // Buffer returns n bytes of the batch's memory with Headroom bytes of it in front, for a backend that
-// reads frames from a descriptor, or nil when the batch is full. Commit makes a frame of them; a
-// second call of Buffer without Commit returns the same memory.
+// reads frames from a descriptor, or nil when the batch is full of frames or of bytes; an empty batch
+// takes any n. Commit makes a frame of them; a second call of Buffer without Commit returns the same
+// memory.
 func (b *Batch) Buffer(n int) []byte {
 	if len(b.frames) == cap(b.frames) {
 		return nil
 	}
-	if b.arena == nil {
-		b.arena = make([]byte, max(arenaSize, Headroom+n))
+	if need := b.next + Headroom + n; need > len(b.arena) {
+		if b.next > 0 {
+			return nil
+		}
+		b.arena = make([]byte, max(arenaSize, need))
 	}
 	b.open = b.next + Headroom
-	if b.open+n > len(b.arena) {
-		return nil
-	}
 	return b.arena[b.open : b.open+n]
 }
 

@@ -14,7 +14,7 @@ const (
 
 	// MaxFrame is the longest frame: an Ethernet header and the largest IP packet. Longer
 	// ones do not occur, because no segmentation request can describe them.
-	MaxFrame = 14 + 65535
+	MaxFrame = etherLen + 65535
 )
 
 // Frame is one Ethernet frame without its FCS, in two parts.
@@ -66,8 +66,9 @@ func (t Tag) VID() uint16 { return t.TCI & 0xfff }
 func (t Tag) PCP() uint8 { return uint8(t.TCI >> 13) }
 
 const (
-	macsLen = 12 // destination and source address, in front of a tag
-	tagLen  = 4
+	macsLen  = 12 // destination and source address, in front of a tag
+	tagLen   = 4
+	etherLen = 14
 )
 
 // Head returns the private head of the frame. It may be modified until the frame is released,
@@ -80,9 +81,30 @@ func (f *Frame) Body() [][]byte { return f.body }
 // Len returns the length of head and body in bytes, without the tag beside them.
 func (f *Frame) Len() int { return int(f.end-f.off) + int(f.bodyLen) }
 
+// tagged reports whether a tag beside the frame has a place in it: without both addresses there is
+// none, and the tag stays out of every wire form.
+func (f *Frame) tagged() bool { return f.VLAN.TPID != 0 && f.end-f.off >= macsLen }
+
+// Fits reports whether the payload behind the Ethernet header and the outermost tag, be it beside the
+// frame or among its bytes, is at most mtu bytes long: what Info.MTU bounds.
+func (f *Frame) Fits(mtu int) bool {
+	over := f.Len() - (etherLen + mtu)
+	return over <= 0 || over <= tagLen && f.VLAN.TPID == 0 && f.tagInside()
+}
+
+// tagInside reports whether the bytes of the frame begin with a tag.
+func (f *Frame) tagInside() bool {
+	h := f.Head()
+	if len(h) < macsLen+tagLen+2 {
+		return false
+	}
+	tpid := binary.BigEndian.Uint16(h[macsLen:])
+	return tpid == TPID8021Q || tpid == TPID8021AD
+}
+
 // WireLen returns the length of the frame with its tag inserted.
 func (f *Frame) WireLen() int {
-	if f.VLAN.TPID != 0 {
+	if f.tagged() {
 		return f.Len() + tagLen
 	}
 	return f.Len()
@@ -92,7 +114,7 @@ func (f *Frame) WireLen() int {
 // its tag inserted.
 func (f *Frame) WireOffload() Offload {
 	o := f.Offload
-	if f.VLAN.TPID != 0 {
+	if f.tagged() {
 		o.shift(tagLen)
 	}
 	return o
@@ -100,7 +122,8 @@ func (f *Frame) WireOffload() Offload {
 
 // SetHead makes buf[off:off+n] the head of an otherwise empty frame and buf[:off] its headroom:
 // no body, no tag, no offload request. The frame refers to buf, which must be memory that nobody
-// else writes.
+// else writes; CopyFrom and Fork may write it later, so buf stays with the frame for good or until
+// another SetHead.
 func (f *Frame) SetHead(buf []byte, off, n int) {
 	_ = buf[off : off+n]
 	f.buf, f.off, f.end = buf, uint32(off), uint32(off+n)
@@ -127,7 +150,7 @@ func (f *Frame) AppendBody(seg []byte) {
 // Prepend grows the head by n bytes at its front and returns the new head, or nil when the headroom
 // is shorter than n. The new bytes have any value. Offsets of the offload request are adjusted.
 func (f *Frame) Prepend(n int) []byte {
-	if n < 0 || uint32(n) > f.off {
+	if n < 0 || n > int(f.off) {
 		return nil
 	}
 	f.off -= uint32(n)
@@ -146,15 +169,14 @@ func (f *Frame) TrimFront(n int) {
 // PopTag moves an outermost 802.1Q or 802.1ad tag in the bytes of the frame beside it. It does
 // nothing and returns false when there is none, or when a tag is beside the frame already.
 func (f *Frame) PopTag() bool {
+	if f.VLAN.TPID != 0 || !f.tagInside() {
+		return false
+	}
 	h := f.Head()
-	if len(h) < macsLen+tagLen+2 || f.VLAN.TPID != 0 {
-		return false
+	f.VLAN = Tag{
+		TPID: binary.BigEndian.Uint16(h[macsLen:]),
+		TCI:  binary.BigEndian.Uint16(h[macsLen+2:]),
 	}
-	tpid := binary.BigEndian.Uint16(h[macsLen:])
-	if tpid != TPID8021Q && tpid != TPID8021AD {
-		return false
-	}
-	f.VLAN = Tag{TPID: tpid, TCI: binary.BigEndian.Uint16(h[macsLen+2:])}
 	copy(h[tagLen:tagLen+macsLen], h[:macsLen])
 	f.TrimFront(tagLen)
 	return true
@@ -165,7 +187,7 @@ func (f *Frame) PopTag() bool {
 func (f *Frame) CopyTo(dst []byte) int {
 	h := f.Head()
 	n := 0
-	if f.VLAN.TPID != 0 && len(h) >= macsLen {
+	if f.tagged() {
 		_ = dst[macsLen+tagLen-1]
 		copy(dst, h[:macsLen])
 		binary.BigEndian.PutUint16(dst[macsLen:], f.VLAN.TPID)
@@ -183,7 +205,7 @@ func (f *Frame) CopyTo(dst []byte) int {
 // and, for the tag, of *tag, whose bytes it writes: what writev and sendmsg want.
 func (f *Frame) AppendVec(vec [][]byte, tag *[4]byte) [][]byte {
 	h := f.Head()
-	if f.VLAN.TPID != 0 && len(h) >= macsLen {
+	if f.tagged() {
 		binary.BigEndian.PutUint16(tag[0:], f.VLAN.TPID)
 		binary.BigEndian.PutUint16(tag[2:], f.VLAN.TCI)
 		vec = append(vec, h[:macsLen], tag[:])

@@ -46,12 +46,15 @@ func (o *Offload) Needs() Offloads {
 		n = OffloadChecksum
 	}
 	switch o.Segment {
+	case SegmentNone:
 	case SegmentTCP4:
 		n |= OffloadTCP4
 	case SegmentTCP6:
 		n |= OffloadTCP6
 	case SegmentUDP:
 		n |= OffloadUDP
+	default:
+		n |= offloadUnknown
 	}
 	if o.ECN {
 		n |= OffloadECN
@@ -80,6 +83,8 @@ const (
 	OffloadTCP6                          // SegmentTCP6
 	OffloadUDP                           // SegmentUDP
 	OffloadECN                           // ECN with SegmentTCP4 or SegmentTCP6
+
+	offloadUnknown Offloads = 1 << 7 // which nobody accepts
 
 	OffloadAll = OffloadChecksum | OffloadTCP4 | OffloadTCP6 | OffloadUDP | OffloadECN
 )

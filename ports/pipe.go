@@ -75,8 +75,8 @@ type PipeEnd struct {
 	tx    []*pipeRing
 	watch atomic.Pointer[func(Link)]
 
-	ioOnce sync.Once
-	io     *frameIO
+	reader frameReader
+	writer frameWriter
 }
 
 var (
@@ -294,16 +294,10 @@ func (q pipeTx) Send(frames []*Frame) (int, error) {
 }
 
 func (p *pipe) check(f *Frame) error {
-	if f.Offload.IsZero() {
-		if f.Len() > 14+p.cfg.MTU {
-			return ErrFrameSize
-		}
-		return nil
-	}
-	if f.Offload.Needs()&^p.cfg.Offloads != 0 {
+	if !f.Offload.IsZero() && f.Offload.Needs()&^p.cfg.Offloads != 0 {
 		return ErrOffload
 	}
-	if f.Len() > MaxFrame || (f.Offload.Segment == SegmentNone && f.Len() > 14+p.cfg.MTU) {
+	if f.Len() > MaxFrame || f.Offload.Segment == SegmentNone && !f.Fits(p.cfg.MTU) {
 		return ErrFrameSize
 	}
 	return nil

@@ -1,0 +1,21 @@
+// Package hvswitch is the map of a virtual switch for hypervisors and VMMs: a library that forwards
+// the frames of virtual machines inside the VMM's own process, on Linux, with no kernel module and
+// no daemon.
+//
+// Import the package that does what you need:
+//
+//   - [github.com/hvswitch/hvswitch/vswitch] is the switch: a host with external, internal and
+//     private switches, vNICs, management vNICs and uplinks. Most programs need this one and a
+//     backend.
+//   - [github.com/hvswitch/hvswitch/ports] is the contract between the switch and the devices that
+//     carry its frames, and Pipe, a cable in memory for guests in the same process and for tests.
+//   - [github.com/hvswitch/hvswitch/ports/tap] is the backend for the kernel's TAP devices.
+//   - [github.com/hvswitch/hvswitch/ports/afpacket] is the backend for network interfaces of the
+//     host, by AF_PACKET.
+//   - [github.com/hvswitch/hvswitch/ports/portstest] checks that a backend of your own keeps the
+//     contract.
+//
+// The module builds on every system; what needs Linux says so with one error.
+//
+// The package itself has no code.
+package hvswitch

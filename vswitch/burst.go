@@ -1,0 +1,53 @@
+package vswitch
+
+import "github.com/hvswitch/hvswitch/ports"
+
+// burst is a batch of frames on its way through the switch, with what the switch knows of each. The
+// stages of a pipeline work on a burst as a whole.
+type burst struct {
+	sw     *Switch
+	snap   *snapshot
+	in     *portView
+	now    uint32 // in units of fdbTick
+	frames []*ports.Frame
+	meta   []meta // of frames, by index
+
+	bytes    uint64
+	longest  int
+	offloads bool // some frame asks for offload
+	floods   bool // some frame goes to more than one port
+	queue    int  // the receive queue's number: frames of one queue leave by one queue
+	touched  uint64
+}
+
+// meta is what the switch knows of one frame.
+type meta struct {
+	dst, src uint64 // addresses as loaded from the frame: the first octet is the lowest
+	len      int32
+	out      int32 // index of the destination port, or one of the values below
+	vid      uint16
+	drop     DropReason // 0 while the frame is alive
+	nested   bool       // another tag follows the one beside the frame
+	done     bool       // flooded already
+}
+
+// Values of meta.out beside port indices.
+const (
+	outGroup   = -1 - iota // every member of the VLAN
+	outUnknown             // every member that takes unknown unicast
+	outNone                // dropped
+)
+
+const (
+	macMask  = 1<<48 - 1
+	groupBit = 1 // of an address as loaded
+)
+
+// loadMAC returns a as it is loaded from a frame.
+func loadMAC(a ports.MAC) uint64 {
+	return uint64(a[0]) | uint64(a[1])<<8 | uint64(a[2])<<16 | uint64(a[3])<<24 | uint64(a[4])<<32 | uint64(a[5])<<40
+}
+
+func storeMAC(v uint64) ports.MAC {
+	return ports.MAC{byte(v), byte(v >> 8), byte(v >> 16), byte(v >> 24), byte(v >> 32), byte(v >> 40)}
+}

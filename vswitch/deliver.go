@@ -1,0 +1,141 @@
+package vswitch
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/hvswitch/hvswitch/ports"
+)
+
+// delivery groups the frames of a burst by destination, so that each port is sent to once.
+type delivery struct {
+	groups  []group
+	groupOf []int32 // by port index: position in groups + 1, or 0
+	flooded []*ports.Frame
+}
+
+type group struct {
+	to     *portView
+	frames []*ports.Frame
+	bytes  uint64
+}
+
+// groupFor returns the group of port index, or nil when there is no such port.
+func (d *delivery) groupFor(b *burst, index int) *group {
+	if index < len(d.groupOf) {
+		if g := d.groupOf[index]; g != 0 {
+			return &d.groups[g-1]
+		}
+	}
+	to := b.snap.ports.at(index)
+	if to == nil {
+		return nil
+	}
+	if index >= len(d.groupOf) {
+		d.groupOf = append(d.groupOf, make([]int32, index+1-len(d.groupOf))...)
+	}
+	if len(d.groups) < cap(d.groups) {
+		d.groups = d.groups[:len(d.groups)+1]
+	} else {
+		d.groups = append(d.groups, group{})
+	}
+	g := &d.groups[len(d.groups)-1]
+	g.to, g.frames, g.bytes = to, g.frames[:0], 0
+	d.groupOf[index] = int32(len(d.groups))
+	return g
+}
+
+// deliver sends the frames of a burst on their way.
+func (w *worker) deliver(b *burst) {
+	d := &w.delivery
+	d.groups = d.groups[:0]
+	var g *group
+	last := int32(outNone)
+	for i := range b.meta {
+		m := &b.meta[i]
+		if m.drop != 0 || m.out < 0 {
+			continue
+		}
+		if m.out != last {
+			g, last = d.groupFor(b, int(m.out)), m.out
+		}
+		if g == nil { // the port has gone since it was learned
+			m.out = outUnknown
+			b.floods, last = true, outNone
+			continue
+		}
+		g.frames = append(g.frames, b.frames[i])
+		g.bytes += uint64(m.len)
+	}
+	if b.floods {
+		w.flood(b)
+	}
+	for i := range d.groups {
+		g := &d.groups[i]
+		d.groupOf[g.to.index] = 0
+		if len(g.frames) > 0 {
+			w.transmit(b, g.to, g.frames, g.bytes)
+		}
+	}
+}
+
+// transmit copies frames, bytes long in all, to a port and counts what became of them.
+func (w *worker) transmit(b *burst, to *portView, frames []*ports.Frame, bytes uint64) {
+	if !to.up.Load() {
+		to.count.drop(DropLinkDown, len(frames))
+		return
+	}
+	q := to.tx[b.queue%len(to.tx)]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if b.offloads || b.longest > to.maxLen {
+		w.adapt(q, to, frames)
+		return
+	}
+	q.send(to.count, frames, bytes)
+}
+
+// txQueue is a transmit queue with the lock that makes it one worker's at a time.
+type txQueue struct {
+	mu sync.Mutex
+	tx ports.TxQueue
+}
+
+func (q *txQueue) send(count *counters, frames []*ports.Frame, bytes uint64) {
+	total := len(frames)
+	dropped := 0
+	for len(frames) > 0 {
+		n, err := q.tx.Send(frames)
+		if n == len(frames) {
+			break
+		}
+		reason := dropReasonOf(err)
+		lost := frames[n:]
+		if reason == DropTooBig || reason == DropUnsupportedOffload {
+			lost = lost[:1]
+		}
+		for _, f := range lost {
+			bytes -= uint64(f.Len())
+		}
+		count.drop(reason, len(lost))
+		dropped += len(lost)
+		frames = frames[n+len(lost):]
+	}
+	count.txFrames.Add(uint64(total - dropped))
+	count.txBytes.Add(bytes)
+}
+
+// dropReasonOf says why Send did not take a frame.
+func dropReasonOf(err error) DropReason {
+	switch {
+	case err == nil:
+		return DropQueueFull
+	case errors.Is(err, ports.ErrFrameSize):
+		return DropTooBig
+	case errors.Is(err, ports.ErrOffload):
+		return DropUnsupportedOffload
+	case errors.Is(err, ports.ErrLinkDown), errors.Is(err, ports.ErrClosed):
+		return DropLinkDown
+	}
+	return DropBackendError
+}

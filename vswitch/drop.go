@@ -1,0 +1,66 @@
+package vswitch
+
+import "strconv"
+
+// DropReason says why a frame was dropped. Every dropped frame counts under exactly one reason at
+// exactly one port: reasons up to DropSamePort at the port it came from, the others, for each
+// destination it did not reach, at that destination.
+type DropReason uint8
+
+// Reasons at the source port.
+const (
+	_ DropReason = iota
+
+	DropRunt            // shorter than an Ethernet header
+	DropGiant           // longer than the MTU of the port and not to be segmented
+	DropBadOffload      // the offload request does not fit the bytes of the frame
+	DropInvalidVLAN     // VLAN 4095, which IEEE 802.1Q reserves
+	DropTagged          // tagged, from a port that takes untagged frames only, or behind a priority tag
+	DropInvalidSource   // a group or zero source address
+	DropSpoofedSource   // not the address of the vNIC, which may not spoof
+	DropSourceElsewhere // the source is a configured address of another port
+	DropReserved        // to 01-80-C2-00-00-00 … 0F, which bridges do not forward (IEEE 802.1Q table 8-1)
+	DropNoDestination   // no port to send it to
+	DropSamePort        // the destination is where it came from
+)
+
+// Reasons at a destination port.
+const (
+	DropLinkDown           = DropSamePort + 1 + iota // the link is down
+	DropQueueFull                                    // the receiver does not keep up
+	DropTooBig                                       // longer than the MTU of the port
+	DropUnsupportedOffload                           // segmentation that neither the port nor software can do
+	DropBackendError                                 // the backend failed
+
+	numDropReasons = iota + DropSamePort + 1
+)
+
+var dropNames = [numDropReasons]string{
+	DropRunt:               "runt",
+	DropGiant:              "giant",
+	DropBadOffload:         "bad offload request",
+	DropInvalidVLAN:        "invalid VLAN",
+	DropTagged:             "tagged",
+	DropInvalidSource:      "invalid source",
+	DropSpoofedSource:      "spoofed source",
+	DropSourceElsewhere:    "source elsewhere",
+	DropReserved:           "reserved address",
+	DropNoDestination:      "no destination",
+	DropSamePort:           "same port",
+	DropLinkDown:           "link down",
+	DropQueueFull:          "queue full",
+	DropTooBig:             "too big",
+	DropUnsupportedOffload: "unsupported offload",
+	DropBackendError:       "backend error",
+}
+
+// String returns the reason in words, such as "spoofed source".
+func (r DropReason) String() string {
+	if int(r) < len(dropNames) && dropNames[r] != "" {
+		return dropNames[r]
+	}
+	return "drop reason " + strconv.Itoa(int(r))
+}
+
+// MarshalText returns what String returns.
+func (r DropReason) MarshalText() ([]byte, error) { return []byte(r.String()), nil }

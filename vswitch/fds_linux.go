@@ -1,0 +1,134 @@
+package vswitch
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxQuiet is how often in a row a descriptor may be readable without a frame, as that of an
+	// interface that is down can be, before it is left alone for pauseTime.
+	maxQuiet  = 8
+	pauseTime = 20 * time.Millisecond
+)
+
+// fdSet waits for many descriptors at once: an epoll instance, itself waited for by the runtime's
+// poller, so that a sleeping worker occupies no thread.
+type fdSet struct {
+	epoll  int
+	file   *os.File
+	conn   syscall.RawConn
+	doors  int // eventfd
+	worker *worker
+	try    func(uintptr) bool // poll, as conn.Read wants it
+	events [64]unix.EpollEvent
+
+	mu     sync.Mutex
+	queues map[int32]*rxQueue
+	nextID int32
+}
+
+const doorsID = 0
+
+func newFDSet(w *worker) (*fdSet, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll_create: %w", err)
+	}
+	ev, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		unix.Close(ep)
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+	s := &fdSet{epoll: ep, doors: ev, worker: w, queues: map[int32]*rxQueue{}, nextID: doorsID + 1}
+	s.try = func(uintptr) bool { return s.poll() }
+	err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: doorsID})
+	if err == nil {
+		err = unix.SetNonblock(ep, true)
+	}
+	if err == nil {
+		s.file = os.NewFile(uintptr(ep), "epoll")
+		s.conn, err = s.file.SyscallConn()
+	}
+	if err != nil {
+		unix.Close(ep)
+		unix.Close(ev)
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+	return s, nil
+}
+
+func (s *fdSet) add(q *rxQueue) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q.fdID = s.nextID
+	s.nextID++
+	s.queues[q.fdID] = q
+	if err := s.ctl(unix.EPOLL_CTL_ADD, q); err != nil {
+		delete(s.queues, q.fdID)
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+func (s *fdSet) ctl(op int, q *rxQueue) error {
+	return unix.EpollCtl(s.epoll, op, q.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: q.fdID})
+}
+
+func (s *fdSet) remove(q *rxQueue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.queues, q.fdID)
+	s.ctl(unix.EPOLL_CTL_DEL, q) // fails when paused or closed, which is as good
+}
+
+// pause stops waiting for a descriptor for a while.
+func (s *fdSet) pause(q *rxQueue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ctl(unix.EPOLL_CTL_DEL, q)
+	time.AfterFunc(pauseTime, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.queues[q.fdID] == q {
+			s.ctl(unix.EPOLL_CTL_ADD, q)
+		}
+	})
+}
+
+// poll puts the queues whose descriptors are readable on the list of the ready, without waiting.
+func (s *fdSet) poll() bool {
+	n, err := unix.EpollWait(s.epoll, s.events[:], 0)
+	if err != nil || n <= 0 {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.events[:n] {
+		if e.Fd == doorsID {
+			var b [8]byte
+			unix.Read(s.doors, b[:])
+		} else if q := s.queues[e.Fd]; q != nil {
+			s.worker.ring(q)
+		}
+	}
+	return true
+}
+
+// wait waits until a descriptor is readable or wake is called.
+func (s *fdSet) wait() { s.conn.Read(s.try) }
+
+func (s *fdSet) wake() {
+	one := [8]byte{1}
+	unix.Write(s.doors, one[:])
+}
+
+func (s *fdSet) close() {
+	s.file.Close()
+	unix.Close(s.doors)
+}

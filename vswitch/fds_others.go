@@ -1,0 +1,22 @@
+//go:build !linux
+
+package vswitch
+
+import "errors"
+
+const maxQuiet = 8
+
+// fdSet exists on Linux only.
+type fdSet struct{}
+
+func newFDSet(*worker) (*fdSet, error) {
+	return nil, errors.New("waiting for file descriptors: " + errors.ErrUnsupported.Error())
+}
+
+func (*fdSet) add(*rxQueue) error { return errors.ErrUnsupported }
+func (*fdSet) remove(*rxQueue)    {}
+func (*fdSet) pause(*rxQueue)     {}
+func (*fdSet) poll() bool         { return false }
+func (*fdSet) wait()              {}
+func (*fdSet) wake()              {}
+func (*fdSet) close()             {}

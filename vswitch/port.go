@@ -1,0 +1,99 @@
+package vswitch
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/hvswitch/hvswitch/ports"
+)
+
+// port is where a backend is plugged into a switch: its queues, its link and its counters.
+type port struct {
+	name    string // of the vNIC or NIC
+	index   int    // in the tables of the switch
+	sw      *Switch
+	backend ports.Backend
+	info    ports.Info
+	rx      []*rxQueue
+	tx      []*txQueue
+	up      atomic.Bool
+	count   *counters
+}
+
+// portView is a port with its settings as a snapshot shows them.
+type portView struct {
+	*port
+	ingress []stage
+
+	mac          uint64 // as loaded; 0 for the uplink
+	maxLen       int    // longest frame without its tag, bytes
+	trunk        bool   // carries every VLAN, tagged
+	spoofing     bool
+	blockUnknown bool
+	hairpin      bool
+	maxAddresses int
+}
+
+// newPort makes a port for b on s. It is not part of a snapshot and nobody serves it yet.
+func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, error) {
+	info := b.Info()
+	if info.RxQueues < 1 || info.TxQueues < 1 || info.MTU < 1 {
+		return nil, fmt.Errorf("backend reports %d receive queues, %d transmit queues and MTU %d: %w",
+			info.RxQueues, info.TxQueues, info.MTU, ErrInvalid)
+	}
+	p := &port{name: name, sw: s, backend: b, info: info, count: count}
+	for i := range info.RxQueues {
+		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, number: s.host.nextQueue()})
+	}
+	for i := range info.TxQueues {
+		p.tx = append(p.tx, &txQueue{tx: b.Tx(i)})
+	}
+	return p, nil
+}
+
+// watchLink makes the port follow the link of its backend.
+func (p *port) watchLink() {
+	if w, ok := p.backend.(ports.LinkWatcher); ok {
+		w.WatchLink(func(l ports.Link) { p.linkChanged(l) })
+	}
+	p.up.Store(ports.LinkOf(p.backend).Up)
+}
+
+func (p *port) linkChanged(l ports.Link) {
+	if p.up.Swap(l.Up) != l.Up {
+		p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
+	}
+}
+
+func (p *port) unwatchLink() {
+	if w, ok := p.backend.(ports.LinkWatcher); ok {
+		w.WatchLink(nil)
+	}
+}
+
+// attach gives the queues of the port to workers, who leave them alone until the port is part of a
+// snapshot.
+func (p *port) attach() error {
+	for _, q := range p.rx {
+		if err := p.sw.host.idlest().attach(q); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start has the queues polled for what came before the port was part of a snapshot.
+func (p *port) start() {
+	for _, q := range p.rx {
+		q.worker.ring(q)
+	}
+}
+
+// detach takes the queues from the workers. They are not in use any more after Host.synchronize.
+func (p *port) detach() {
+	for _, q := range p.rx {
+		if q.worker != nil {
+			q.worker.detach(q)
+		}
+	}
+}

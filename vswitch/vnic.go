@@ -1,0 +1,292 @@
+package vswitch
+
+import (
+	"fmt"
+
+	"github.com/hvswitch/hvswitch/ports"
+)
+
+// VNICConfig configures a VNIC. A nil *VNICConfig or zero fields mean the defaults.
+type VNICConfig struct {
+	// ID identifies the vNIC for as long as it exists. The default is a random one. It cannot
+	// be changed.
+	ID string
+
+	// Switch names the switch to connect to. While there is none of that name, or with an empty
+	// name, the vNIC is disconnected.
+	Switch string
+
+	// Management makes it a vNIC of the host itself: its backend is a TAP on the host. A
+	// private switch has none.
+	Management bool
+
+	// MAC is the address of the vNIC. The default is one from the host's pool. An address of
+	// the pool's range cannot be chosen.
+	MAC ports.MAC
+
+	// AllowSpoofing lets the guest send from any unicast address. By default only frames from
+	// the address of the vNIC pass.
+	AllowSpoofing bool
+
+	// BlockUnknownUnicast keeps frames to addresses that the switch does not know away from the
+	// vNIC.
+	BlockUnknownUnicast bool
+
+	// Hairpin lets frames go back to the vNIC they came from.
+	Hairpin bool
+
+	// MaxAddresses bounds the addresses learned at the vNIC, which needs AllowSpoofing: 1 to
+	// 4,194,304, 1,024 by default. A new one takes the place of an old one.
+	MaxAddresses int
+
+	Notes string
+}
+
+const defaultMaxPortAddresses = 1024
+
+// VNIC is the network adapter of a VM, or of the host (a management vNIC), as the switch sees it.
+type VNIC struct {
+	host    *Host
+	name    string
+	backend ports.Backend
+	count   counters
+
+	cfg     VNICConfig // under Host.mu, as all below
+	mac     ports.MAC
+	port    *port // nil while disconnected
+	deleted bool
+}
+
+// NewVNIC adds a vNIC whose frames go by b, and connects it when the switch it names exists. On
+// success the host owns b and closes it. The name is unique among the NICs and vNICs of the host.
+func (h *Host) NewVNIC(name string, b ports.Backend, cfg *VNICConfig) (*VNIC, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := h.checkNewPort("vNIC", name); err != nil {
+		return nil, err
+	}
+	if b == nil {
+		return nil, fmt.Errorf("vNIC %q: no backend: %w", name, ErrInvalid)
+	}
+	var c VNICConfig
+	if cfg != nil {
+		c = *cfg
+	}
+	v := &VNIC{host: h, name: name, backend: b}
+	err := v.check(&c)
+	if err != nil {
+		return nil, err
+	}
+	if c.ID, err = h.newID(c.ID); err != nil {
+		return nil, fmt.Errorf("vNIC %q: %w", name, err)
+	}
+	mac, err := v.takeMAC(c.MAC)
+	if err != nil {
+		delete(h.ids, c.ID)
+		return nil, err
+	}
+	v.cfg, v.mac = c, mac
+	if err := v.connect(); err != nil {
+		v.releaseMAC(mac)
+		delete(h.ids, c.ID)
+		return nil, err
+	}
+	h.vnics[name] = v
+	h.log.Info("vNIC made", "vnic", name, "mac", mac.String(), "switch", c.Switch, "connected", v.port != nil)
+	return v, nil
+}
+
+// VNIC returns the vNIC of that name, or nil.
+func (h *Host) VNIC(name string) *VNIC {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.vnics[name]
+}
+
+// VNICs returns the vNICs in the order of their names.
+func (h *Host) VNICs() []*VNIC {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return sortedByName(h.vnics)
+}
+
+// check completes c with the defaults and says what is wrong with it.
+func (v *VNIC) check(c *VNICConfig) error {
+	if c.MaxAddresses == 0 {
+		c.MaxAddresses = defaultMaxPortAddresses
+	}
+	h := v.host
+	switch {
+	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
+		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
+	case c.MAC.IsGroup():
+		return fmt.Errorf("vNIC %q: MAC %s is a group address: %w", v.name, c.MAC, ErrInvalid)
+	case !c.MAC.IsZero() && h.macs.r.contains(c.MAC):
+		return fmt.Errorf("vNIC %q: static MAC %s lies in the host's pool %s–%s: %w", v.name, c.MAC, h.macs.r.First, h.macs.r.Last, ErrInvalid)
+	case h.macOwner[c.MAC] != nil && h.macOwner[c.MAC] != v:
+		return fmt.Errorf("vNIC %q: MAC %s is that of vNIC %q: %w", v.name, c.MAC, h.macOwner[c.MAC].name, ErrInUse)
+	}
+	joins := c.Management && (!v.cfg.Management || c.Switch != v.cfg.Switch)
+	if s := h.switches[c.Switch]; s != nil && joins && s.cfg.Type == Private {
+		return fmt.Errorf("switch %q: management vNIC %q: a private switch has none: %w", s.name, v.name, ErrInvalid)
+	}
+	return nil
+}
+
+// takeMAC returns want, or when that is zero an address from the pool, and makes v its owner.
+func (v *VNIC) takeMAC(want ports.MAC) (ports.MAC, error) {
+	if want.IsZero() {
+		var err error
+		if want, err = v.host.macs.take(); err != nil {
+			return want, fmt.Errorf("vNIC %q: %w", v.name, err)
+		}
+	}
+	v.host.macOwner[want] = v
+	return want, nil
+}
+
+func (v *VNIC) releaseMAC(m ports.MAC) {
+	delete(v.host.macOwner, m)
+	if v.host.macs.r.contains(m) {
+		v.host.macs.release(m)
+	}
+}
+
+// view returns the settings of v as the port p.
+func (v *VNIC) view(p *port) *portView {
+	w := &portView{
+		port:         p,
+		mac:          loadMAC(v.mac),
+		maxLen:       etherHeader + p.info.MTU,
+		spoofing:     v.cfg.AllowSpoofing,
+		blockUnknown: v.cfg.BlockUnknownUnicast,
+		hairpin:      v.cfg.Hairpin,
+		maxAddresses: v.cfg.MaxAddresses,
+	}
+	w.ingress = compile(w)
+	return w
+}
+
+// connect plugs the vNIC into the switch it names, if that exists and takes it.
+func (v *VNIC) connect() error {
+	s := v.host.switches[v.cfg.Switch]
+	if s == nil || v.cfg.Management && s.cfg.Type == Private {
+		return nil
+	}
+	p, err := newPort(s, v.name, v.backend, &v.count)
+	if err != nil {
+		return fmt.Errorf("switch %q: vNIC %q: %w", s.name, v.name, err)
+	}
+	if err := s.replug([]*portView{v.view(p)}, nil); err != nil {
+		return err
+	}
+	v.port = p
+	return nil
+}
+
+// disconnect unplugs the vNIC.
+func (v *VNIC) disconnect() {
+	if v.port != nil {
+		v.port.sw.replug(nil, []*port{v.port}) // cannot fail, as nothing is added
+		v.port = nil
+	}
+}
+
+// Name returns the name of the vNIC.
+func (v *VNIC) Name() string { return v.name }
+
+// ID returns what identifies the vNIC.
+func (v *VNIC) ID() string { return v.Config().ID }
+
+// MAC returns the address of the vNIC, which the guest is to use.
+func (v *VNIC) MAC() ports.MAC {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	return v.mac
+}
+
+// Connected reports whether the vNIC is a port of the switch it names.
+func (v *VNIC) Connected() bool {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	return v.port != nil
+}
+
+// Config returns the configuration, complete with the defaults; its MAC is zero when the address is
+// from the pool.
+func (v *VNIC) Config() VNICConfig {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	return v.cfg
+}
+
+// SetConfig changes the vNIC while traffic flows: all of c, or with an error nothing. A frame sees
+// the old settings or the new ones. An empty ID means the present one.
+func (v *VNIC) SetConfig(c VNICConfig) error {
+	h := v.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if v.deleted {
+		return fmt.Errorf("vNIC %q: %w", v.name, ErrClosed)
+	}
+	if c.ID == "" {
+		c.ID = v.cfg.ID
+	}
+	if c.ID != v.cfg.ID {
+		return fmt.Errorf("vNIC %q: the ID %q cannot be changed to %q: %w", v.name, v.cfg.ID, c.ID, ErrInvalid)
+	}
+	if err := v.check(&c); err != nil {
+		return err
+	}
+	oldCfg, oldMAC := v.cfg, v.mac
+	if c.MAC != v.cfg.MAC {
+		mac, err := v.takeMAC(c.MAC)
+		if err != nil {
+			return err
+		}
+		v.mac = mac
+	}
+	v.cfg = c
+	if v.port != nil && c.Switch == oldCfg.Switch && c.Management == oldCfg.Management {
+		v.port.sw.update(v.view(v.port))
+	} else {
+		v.disconnect()
+		if err := v.connect(); err != nil {
+			if v.mac != oldMAC {
+				v.releaseMAC(v.mac)
+			}
+			v.cfg, v.mac = oldCfg, oldMAC
+			v.connect()
+			return err
+		}
+	}
+	if v.mac != oldMAC {
+		v.releaseMAC(oldMAC)
+	}
+	h.log.Info("vNIC changed", "vnic", v.name, "switch", c.Switch, "connected", v.port != nil)
+	return nil
+}
+
+// Stats returns the counters of the vNIC.
+func (v *VNIC) Stats() PortStats { return v.count.stats(v.name) }
+
+// Close disconnects the vNIC, releases its address and closes its backend. When it returns, the
+// switch uses no memory of the backend any more.
+func (v *VNIC) Close() error {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	if v.deleted {
+		return nil
+	}
+	return v.delete()
+}
+
+func (v *VNIC) delete() error {
+	v.disconnect()
+	v.deleted = true
+	v.releaseMAC(v.mac)
+	delete(v.host.vnics, v.name)
+	delete(v.host.ids, v.cfg.ID)
+	v.host.log.Info("vNIC deleted", "vnic", v.name)
+	return v.backend.Close()
+}

@@ -1,0 +1,298 @@
+package vswitch
+
+import (
+	"errors"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hvswitch/hvswitch/internal/segment"
+	"github.com/hvswitch/hvswitch/ports"
+)
+
+const (
+	burstSize = 64 // frames; more fit the cache less well, fewer cost more a frame
+
+	// idleTurns is how often a queue is found empty before the worker stops polling it and
+	// waits to be told.
+	idleTurns = 4
+
+	// yieldTurns is how many turns a busy worker takes before it lets other goroutines run.
+	yieldTurns = 32
+
+	// clockTurns is how many turns a reading of the clock, which costs as much as a frame or
+	// two, serves.
+	clockTurns = 8
+)
+
+// worker moves frames. It owns a set of receive queues, polls those that have work, runs each batch
+// through the pipeline to its end, and sleeps in one wait when there is none.
+type worker struct {
+	host      *Host
+	batch     *ports.Batch
+	burst     burst
+	meta      [burstSize]meta
+	delivery  delivery
+	now       uint32 // in units of fdbTick
+	segmenter segment.Segmenter
+	adapted   []*ports.Frame
+
+	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
+	turns atomic.Uint64
+
+	active []*rxQueue
+	queues int // attached; under Host.mu
+
+	mu       sync.Mutex
+	ready    []*rxQueue // have something, or may have
+	hasReady atomic.Bool
+	sleeping atomic.Bool
+	wake     chan struct{}
+	fds      atomic.Pointer[fdSet] // nil until a queue is waited for by its descriptor
+	stopping atomic.Bool
+	done     chan struct{}
+}
+
+// rxQueue is a receive queue of a port, polled by one worker.
+type rxQueue struct {
+	rx      ports.RxQueue
+	port    *port
+	worker  *worker
+	number  int // differs from that of other queues
+	fd      int // -1 when it has a bell
+	fdID    int32
+	idle    int         // turns without a frame
+	quiet   int         // times its descriptor was readable in vain
+	queued  atomic.Bool // in worker.ready or worker.active
+	removed atomic.Bool
+}
+
+func newWorker(h *Host) *worker {
+	return &worker{
+		host:  h,
+		batch: ports.NewBatch(burstSize),
+		wake:  make(chan struct{}, 1),
+		done:  make(chan struct{}),
+		now:   h.now(),
+	}
+}
+
+// attach makes the worker serve a queue.
+func (w *worker) attach(q *rxQueue) error {
+	q.worker, q.fd = w, -1
+	w.queues++
+	switch n := q.rx.(type) {
+	case ports.Notifier:
+		n.SetBell(func() { w.ring(q) })
+	case ports.Pollable:
+		fds := w.fds.Load()
+		if fds == nil {
+			var err error
+			if fds, err = newFDSet(w); err != nil {
+				return err
+			}
+			w.fds.Store(fds)
+			w.notify() // from now on it waits there
+		}
+		q.fd = n.Descriptor()
+		if err := fds.add(q); err != nil {
+			return err
+		}
+	default:
+		return errors.New("receive queue is neither a Notifier nor Pollable")
+	}
+	w.ring(q)
+	return nil
+}
+
+// detach makes the worker let go of a queue. When it returns, and after Host.synchronize, no worker
+// uses the queue.
+func (w *worker) detach(q *rxQueue) {
+	w.queues--
+	q.removed.Store(true)
+	if n, ok := q.rx.(ports.Notifier); ok {
+		n.SetBell(nil)
+	}
+	if q.fd >= 0 {
+		w.fds.Load().remove(q)
+	}
+	w.ring(q) // so that it leaves the lists
+}
+
+// ring puts a queue on the list of those to be polled and wakes the worker.
+func (w *worker) ring(q *rxQueue) {
+	if q.queued.Swap(true) {
+		return
+	}
+	w.mu.Lock()
+	w.ready = append(w.ready, q)
+	w.hasReady.Store(true)
+	w.mu.Unlock()
+	if w.sleeping.Load() && w.sleeping.CompareAndSwap(true, false) {
+		w.notify()
+	}
+}
+
+func (w *worker) notify() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+	if fds := w.fds.Load(); fds != nil {
+		fds.wake()
+	}
+}
+
+func (w *worker) run() {
+	defer close(w.done)
+	for turn := 0; !w.stopping.Load(); turn++ {
+		w.takeReady()
+		if len(w.active) == 0 {
+			w.sleep()
+			w.now = w.host.now()
+			continue
+		}
+		if turn%clockTurns == 0 {
+			w.now = w.host.now()
+		}
+		busy := false
+		for i := 0; i < len(w.active); {
+			served, parked := w.visit(w.active[i])
+			busy = busy || served
+			if parked {
+				w.active = slices.Delete(w.active, i, i+1)
+			} else {
+				i++
+			}
+		}
+		if !busy || turn%yieldTurns == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// visit serves a queue once. It reports whether there were frames, and whether the queue has been
+// idle for so long that it is polled no more.
+func (w *worker) visit(q *rxQueue) (served, parked bool) {
+	w.turns.Add(1)
+	defer w.turns.Add(1)
+	if q.removed.Load() {
+		q.queued.Store(false)
+		return false, true
+	}
+	if w.serve(q) {
+		q.idle, q.quiet = 0, 0
+		return true, false
+	}
+	if q.idle++; q.idle < idleTurns {
+		return false, false
+	}
+	q.idle = 0
+	return false, w.park(q)
+}
+
+// takeReady moves queues that have become ready to the active ones.
+func (w *worker) takeReady() {
+	if fds := w.fds.Load(); fds != nil && len(w.active) > 0 {
+		fds.poll()
+	}
+	if !w.hasReady.Load() {
+		return
+	}
+	w.mu.Lock()
+	w.active = append(w.active, w.ready...)
+	clear(w.ready)
+	w.ready = w.ready[:0]
+	w.hasReady.Store(false)
+	w.mu.Unlock()
+}
+
+// sleep waits until a queue is ready.
+func (w *worker) sleep() {
+	w.sleeping.Store(true)
+	if w.hasReady.Load() || w.stopping.Load() {
+		w.sleeping.Store(false)
+		return
+	}
+	if fds := w.fds.Load(); fds != nil {
+		fds.wait()
+	} else {
+		<-w.wake
+	}
+	w.sleeping.Store(false)
+}
+
+// park stops polling a queue until it is rung for, and reports whether it did: not when frames have
+// arrived meanwhile.
+func (w *worker) park(q *rxQueue) bool {
+	q.queued.Store(false)
+	if n, ok := q.rx.(ports.Notifier); ok {
+		if n.Arm() && !q.queued.Swap(true) {
+			return false
+		}
+		return true
+	}
+	if q.quiet++; q.quiet >= maxQuiet {
+		q.quiet = 0
+		w.fds.Load().pause(q)
+	}
+	return true
+}
+
+// serve receives one batch from a queue and runs it through the switch. It reports whether there
+// were frames.
+func (w *worker) serve(q *rxQueue) bool {
+	b := &w.burst
+	b.sw = q.port.sw
+	b.snap = b.sw.snap.Load()
+	b.in = b.snap.ports.at(q.port.index)
+	if b.in == nil {
+		return false // not yet in the configuration
+	}
+	err := q.rx.Recv(w.batch)
+	b.frames = w.batch.Frames()
+	busy := len(b.frames) > 0
+	if busy {
+		b.now, b.queue = w.now, q.number
+		w.process(b)
+		w.batch.Reset()
+		q.rx.Release()
+	}
+	*b = burst{touched: b.touched} // keep nothing alive
+	if err != nil {
+		w.host.queueFailed(q, err)
+	}
+	return busy
+}
+
+// process runs frames through the pipeline of the port they came from and sends them on.
+func (w *worker) process(b *burst) {
+	b.meta = w.meta[:len(b.frames)]
+	for _, s := range b.in.ingress {
+		s(b)
+	}
+	w.deliver(b)
+	b.in.count.received(b)
+}
+
+// quiesce waits until the worker has let go of whatever it held when the call began.
+func (w *worker) quiesce() {
+	t := w.turns.Load()
+	if t%2 == 0 {
+		return
+	}
+	for w.turns.Load() == t { // a turn is a matter of microseconds
+		runtime.Gosched()
+	}
+}
+
+// stop ends the worker.
+func (w *worker) stop() {
+	w.stopping.Store(true)
+	w.notify()
+	<-w.done
+	if fds := w.fds.Load(); fds != nil {
+		fds.close()
+	}
+}

@@ -63,9 +63,9 @@ type TxQueue interface {
 	// it took from the front. The frames are not kept or changed.
 	//
 	// n < len(frames) with a nil error says that the device has no room for frames[n] now.
-	// With an error it says that frames[n] was refused for that reason; ErrFrameSize and
-	// ErrOffload concern that frame alone, and the caller may go on behind it. ErrLinkDown and
-	// ErrClosed concern all.
+	// With an error it says that frames[n] was refused for that reason. ErrLinkDown, which is
+	// also the answer of a device that has gone, and ErrClosed concern all frames; any other,
+	// such as ErrFrameSize and ErrOffload, that frame alone, and the caller may go on behind it.
 	Send(frames []*Frame) (n int, err error)
 }
 

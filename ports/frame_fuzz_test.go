@@ -37,8 +37,8 @@ func (m *model) move(n int) {
 	if m.offload.NeedsChecksum {
 		m.offload.ChecksumStart += uint16(n)
 	}
-	if m.offload.Segment != SegmentNone {
-		m.offload.HeaderLen += uint16(n)
+	if m.offload.HeaderLen != 0 {
+		m.offload.HeaderLen = uint16(max(0, int(m.offload.HeaderLen)+n))
 	}
 }
 

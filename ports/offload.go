@@ -27,12 +27,13 @@ type Offload struct {
 	ChecksumOffset uint16 // from ChecksumStart
 }
 
+// shift moves the offsets by n bytes. A hint that the sender did not give stays absent.
 func (o *Offload) shift(n int) {
 	if o.NeedsChecksum {
 		o.ChecksumStart = uint16(int(o.ChecksumStart) + n)
 	}
-	if o.Segment != SegmentNone {
-		o.HeaderLen = uint16(int(o.HeaderLen) + n)
+	if o.HeaderLen != 0 {
+		o.HeaderLen = uint16(max(0, int(o.HeaderLen)+n))
 	}
 }
 

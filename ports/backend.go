@@ -103,7 +103,7 @@ type LinkWatcher interface {
 	Link() Link
 
 	// WatchLink sets the function that is called after each change with the new state, or none
-	// with nil. It must not block.
+	// with nil. It may call Link and must not block.
 	WatchLink(changed func(Link))
 }
 

@@ -12,7 +12,7 @@ import (
 func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame) {
 	out := w.adapted[:0]
 	flush := func() {
-		q.send(to.count, out, lenOf(out))
+		q.send(to.port, out, lenOf(out))
 		clear(out)
 		out = out[:0]
 		w.segmenter.Reset()

@@ -92,7 +92,7 @@ func (w *worker) transmit(b *burst, to *portView, frames []*ports.Frame, bytes u
 		w.adapt(q, to, frames)
 		return
 	}
-	q.send(to.count, frames, bytes)
+	q.send(to.port, frames, bytes)
 }
 
 // txQueue is a transmit queue with the lock that makes it one worker's at a time.
@@ -101,7 +101,8 @@ type txQueue struct {
 	tx ports.TxQueue
 }
 
-func (q *txQueue) send(count *counters, frames []*ports.Frame, bytes uint64) {
+// send sends frames, bytes long in all, to the port whose queue it is and counts what became of them.
+func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64) {
 	total := len(frames)
 	dropped := 0
 	for len(frames) > 0 {
@@ -111,18 +112,21 @@ func (q *txQueue) send(count *counters, frames []*ports.Frame, bytes uint64) {
 		}
 		reason := dropReasonOf(err)
 		lost := frames[n:]
-		if reason == DropTooBig || reason == DropUnsupportedOffload {
+		if reason != DropQueueFull && reason != DropLinkDown {
 			lost = lost[:1]
 		}
 		for _, f := range lost {
 			bytes -= uint64(f.Len())
 		}
-		count.drop(reason, len(lost))
+		p.count.drop(reason, len(lost))
+		if reason == DropBackendError {
+			p.sendFailed(err)
+		}
 		dropped += len(lost)
 		frames = frames[n+len(lost):]
 	}
-	count.txFrames.Add(uint64(total - dropped))
-	count.txBytes.Add(bytes)
+	p.count.txFrames.Add(uint64(total - dropped))
+	p.count.txBytes.Add(bytes)
 }
 
 // dropReasonOf says why Send did not take a frame.
@@ -138,4 +142,12 @@ func dropReasonOf(err error) DropReason {
 		return DropLinkDown
 	}
 	return DropBackendError
+}
+
+// sendFailed logs errors of a backend that have no drop reason of their own: the first, and then one
+// in a thousand, as they may come with every frame.
+func (p *port) sendFailed(err error) {
+	if p.errors.Add(1)%1000 == 1 {
+		p.sw.host.log.Warn("backend refuses frames", "switch", p.sw.name, "port", p.name, "error", err)
+	}
 }

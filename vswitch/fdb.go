@@ -71,16 +71,20 @@ const (
 	maxProbe    = 16 // buckets an entry may lie behind its own
 )
 
+// fdbBucket is a cache line. The last key also says, by passedBit, that an entry which belongs here
+// lies in a bucket behind.
 type fdbBucket struct {
 	key [bucketSlots]atomic.Uint64
 	val [bucketSlots]atomic.Uint64
 }
 
+const passedBit = 1 << 63
+
 type fdbTable struct {
 	buckets []fdbBucket
 	shift   uint
 	mult    uint64
-	probe   atomic.Uint32 // the most buckets any entry lies behind its own
+	passed  int // buckets with passedBit; the writer's
 }
 
 func newFDBTable(buckets int, mult uint64) *fdbTable {
@@ -91,7 +95,13 @@ func newFDBTable(buckets int, mult uint64) *fdbTable {
 	}
 }
 
-func (t *fdbTable) home(k fdbKey) uint64 { return uint64(k) * t.mult >> t.shift }
+// home returns the bucket that k belongs in. One multiplication alone would crowd addresses that
+// follow one another.
+func (t *fdbTable) home(k fdbKey) uint64 {
+	x := uint64(k) * t.mult
+	x ^= x >> 32
+	return x * 0x9e3779b97f4a7c15 >> t.shift
+}
 
 // find returns the value of k, or 0.
 func (t *fdbTable) find(k fdbKey) fdbVal {
@@ -107,23 +117,30 @@ func (t *fdbTable) slot(k fdbKey) (fdbVal, int) {
 		i := (home + d) & mask
 		b := &t.buckets[i]
 		for j := range b.key {
-			if b.key[j].Load() == uint64(k) {
+			if b.key[j].Load()&^passedBit == uint64(k) {
 				v := b.val[j].Load()
 				// The slot may have changed hands between the two loads.
-				if b.key[j].Load() == uint64(k) {
+				if b.key[j].Load()&^passedBit == uint64(k) {
 					return fdbVal(v), int(i)*bucketSlots + j
 				}
 			}
 		}
-		if d >= uint64(t.probe.Load()) {
+		if b.key[bucketSlots-1].Load()&passedBit == 0 || d == maxProbe {
 			return 0, -1
 		}
 	}
 }
 
-func (t *fdbTable) at(slot int) (k, v *atomic.Uint64) {
+// at returns the key in a slot, 0 when it is free, and its value.
+func (t *fdbTable) at(slot int) (fdbKey, *atomic.Uint64) {
 	b := &t.buckets[slot/bucketSlots]
-	return &b.key[slot%bucketSlots], &b.val[slot%bucketSlots]
+	return fdbKey(b.key[slot%bucketSlots].Load() &^ passedBit), &b.val[slot%bucketSlots]
+}
+
+// setKey changes the key in a slot; 0 frees it.
+func (t *fdbTable) setKey(slot int, k fdbKey) {
+	key := &t.buckets[slot/bucketSlots].key[slot%bucketSlots]
+	key.Store(key.Load()&passedBit | uint64(k))
 }
 
 // insert puts a key that is not there into a free slot and returns it, or -1 when there is none
@@ -132,17 +149,18 @@ func (t *fdbTable) insert(k fdbKey, v fdbVal) int {
 	home := t.home(k)
 	mask := uint64(len(t.buckets) - 1)
 	for d := uint64(0); d <= maxProbe; d++ {
-		i := (home + d) & mask
-		b := &t.buckets[i]
-		for j := range b.key {
-			if b.key[j].Load() == 0 {
-				if d > uint64(t.probe.Load()) {
-					t.probe.Store(uint32(d))
-				}
-				b.val[j].Store(uint64(v))
-				b.key[j].Store(uint64(k))
-				return int(i)*bucketSlots + j
+		i := int((home+d)&mask) * bucketSlots
+		for slot := i; slot < i+bucketSlots; slot++ {
+			if key, val := t.at(slot); key == 0 {
+				val.Store(uint64(v))
+				t.setKey(slot, k)
+				return slot
 			}
+		}
+		last := &t.buckets[(home+d)&mask].key[bucketSlots-1]
+		if k := last.Load(); k&passedBit == 0 {
+			last.Store(k | passedBit)
+			t.passed++
 		}
 	}
 	return -1
@@ -282,16 +300,15 @@ func (f *fdb) learn(k fdbKey, port int, now uint32) bool {
 	if f.count >= f.limit {
 		f.evict(f.ranking[0])
 	}
-	if f.add(k, learnedVal(port, now), h) {
-		f.learned.Add(1)
-	}
+	f.add(k, learnedVal(port, now), h)
+	f.learned.Add(1)
 	return true
 }
 
 // move gives a learned entry to another port, unless the station moves too often.
 func (f *fdb) move(slot int32, to *holder, now uint32) {
 	l := &f.links[slot]
-	if now-l.window > moveWindow {
+	if l.recent == 0 || now-l.window > moveWindow {
 		l.window, l.recent = now, 0
 	}
 	if l.recent >= maxMoves || to.limit == 0 {
@@ -313,15 +330,21 @@ func (f *fdb) move(slot int32, to *holder, now uint32) {
 }
 
 // add puts a new entry into the table, which grows at half its capacity.
-func (f *fdb) add(k fdbKey, v fdbVal, h *holder) bool {
+func (f *fdb) add(k fdbKey, v fdbVal, h *holder) {
 	t := f.table.Load()
-	if 2*(f.count+f.statics+1) > len(t.buckets)*bucketSlots {
+	switch {
+	case 2*(f.count+f.statics+1) > len(t.buckets)*bucketSlots:
 		f.rebuild(2 * len(t.buckets))
-		t = f.table.Load()
+	case 4*t.passed > len(t.buckets): // left by entries that have gone
+		f.rebuild(len(t.buckets))
 	}
+	t = f.table.Load()
 	slot := t.insert(k, v)
-	if slot < 0 {
-		return false
+	for slot < 0 { // crowded by chance
+		f.mult = rand.Uint64() | 1
+		f.rebuild(len(t.buckets))
+		t = f.table.Load()
+		slot = t.insert(k, v)
 	}
 	f.links[slot] = fdbLink{}
 	f.chain(h, int32(slot))
@@ -330,7 +353,6 @@ func (f *fdb) add(k fdbKey, v fdbVal, h *holder) bool {
 	} else {
 		f.changeCount(h, 1)
 	}
-	return true
 }
 
 // rebuild publishes a table of so many buckets with the entries of the present one. Readers go on in
@@ -360,7 +382,7 @@ func (f *fdb) refill(t *fdbTable, links []fdbLink) bool {
 		c := &chains[p]
 		for s := h.first; s != 0; s = f.links[s-1].next {
 			k, v := old.at(int(s - 1))
-			n := t.insert(fdbKey(k.Load()), fdbVal(v.Load()))
+			n := t.insert(k, fdbVal(v.Load()))
 			if n < 0 {
 				return false
 			}
@@ -416,11 +438,12 @@ func (f *fdb) changeCount(h *holder, n int) {
 
 // remove takes an entry out of the table.
 func (f *fdb) remove(slot int32) {
-	k, v := f.table.Load().at(int(slot))
+	t := f.table.Load()
+	_, v := t.at(int(slot))
 	val := fdbVal(v.Load())
 	h := f.holders[val.port()]
 	f.unchain(h, slot)
-	k.Store(0)
+	t.setKey(int(slot), 0)
 	if val.static() {
 		f.statics--
 	} else {
@@ -462,10 +485,7 @@ func (f *fdb) addStatic(k fdbKey, port int) {
 	if _, slot := f.table.Load().slot(k); slot >= 0 {
 		f.remove(int32(slot))
 	}
-	v := learnedVal(port, 0) | valStatic
-	for !f.add(k, v, f.holders[port]) {
-		f.rebuild(2 * len(f.table.Load().buckets))
-	}
+	f.add(k, learnedVal(port, 0)|valStatic, f.holders[port])
 }
 
 // removeKey removes the entry of k and reports whether there was one.
@@ -486,8 +506,8 @@ func (f *fdb) flush(match func(fdbKey, fdbVal) bool) {
 	t := f.table.Load()
 	for slot := range len(t.buckets) * bucketSlots {
 		k, v := t.at(slot)
-		key, val := fdbKey(k.Load()), fdbVal(v.Load())
-		if key != 0 && !val.static() && match(key, val) {
+		val := fdbVal(v.Load())
+		if k != 0 && !val.static() && match(k, val) {
 			f.remove(int32(slot))
 		}
 	}
@@ -505,7 +525,7 @@ func (f *fdb) sweep(now uint32) {
 			return
 		}
 		k, v := t.at(f.sweepPos)
-		if k.Load() != 0 && fdbVal(v.Load()).expired(now, f.ageing.Load()) {
+		if k != 0 && fdbVal(v.Load()).expired(now, f.ageing.Load()) {
 			f.aged.Add(1)
 			f.remove(int32(f.sweepPos))
 		}
@@ -520,8 +540,8 @@ func (f *fdb) each(now uint32, visit func(k fdbKey, v fdbVal, moves uint32)) {
 	t := f.table.Load()
 	for slot := range len(t.buckets) * bucketSlots {
 		k, v := t.at(slot)
-		if key, val := fdbKey(k.Load()), fdbVal(v.Load()); key != 0 && !val.expired(now, f.ageing.Load()) {
-			visit(key, val, f.links[slot].moves)
+		if val := fdbVal(v.Load()); k != 0 && !val.expired(now, f.ageing.Load()) {
+			visit(k, val, f.links[slot].moves)
 		}
 	}
 }

@@ -10,15 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// maxQuiet is how often in a row a descriptor may be readable without a frame, as that of an
-	// interface that is down can be, before it is left alone for pauseTime.
-	maxQuiet  = 8
-	pauseTime = 20 * time.Millisecond
-)
-
 // fdSet waits for many descriptors at once: an epoll instance, itself waited for by the runtime's
-// poller, so that a sleeping worker occupies no thread.
+// poller, so that a sleeping worker occupies no thread. Each descriptor is waited for once
+// (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
 type fdSet struct {
 	epoll  int
 	file   *os.File
@@ -77,28 +71,27 @@ func (s *fdSet) add(q *rxQueue) error {
 }
 
 func (s *fdSet) ctl(op int, q *rxQueue) error {
-	return unix.EpollCtl(s.epoll, op, q.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: q.fdID})
+	return unix.EpollCtl(s.epoll, op, q.fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT, Fd: q.fdID})
 }
 
 func (s *fdSet) remove(q *rxQueue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.queues, q.fdID)
-	s.ctl(unix.EPOLL_CTL_DEL, q) // fails when paused or closed, which is as good
+	s.ctl(unix.EPOLL_CTL_DEL, q) // fails when it is closed, which is as good
 }
 
-// pause stops waiting for a descriptor for a while.
-func (s *fdSet) pause(q *rxQueue) {
+// arm waits for the descriptor of a queue, from now on or after a while.
+func (s *fdSet) arm(q *rxQueue, after time.Duration) {
+	if after > 0 {
+		time.AfterFunc(after, func() { s.arm(q, 0) })
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ctl(unix.EPOLL_CTL_DEL, q)
-	time.AfterFunc(pauseTime, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.queues[q.fdID] == q {
-			s.ctl(unix.EPOLL_CTL_ADD, q)
-		}
-	})
+	if s.queues[q.fdID] == q {
+		s.ctl(unix.EPOLL_CTL_MOD, q)
+	}
 }
 
 // poll puts the queues whose descriptors are readable on the list of the ready, without waiting.

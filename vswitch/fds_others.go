@@ -2,9 +2,10 @@
 
 package vswitch
 
-import "errors"
-
-const maxQuiet = 8
+import (
+	"errors"
+	"time"
+)
 
 // fdSet exists on Linux only.
 type fdSet struct{}
@@ -13,10 +14,10 @@ func newFDSet(*worker) (*fdSet, error) {
 	return nil, errors.New("waiting for file descriptors: " + errors.ErrUnsupported.Error())
 }
 
-func (*fdSet) add(*rxQueue) error { return errors.ErrUnsupported }
-func (*fdSet) remove(*rxQueue)    {}
-func (*fdSet) pause(*rxQueue)     {}
-func (*fdSet) poll() bool         { return false }
-func (*fdSet) wait()              {}
-func (*fdSet) wake()              {}
-func (*fdSet) close()             {}
+func (*fdSet) add(*rxQueue) error          { return errors.ErrUnsupported }
+func (*fdSet) remove(*rxQueue)             {}
+func (*fdSet) arm(*rxQueue, time.Duration) {}
+func (*fdSet) poll() bool                  { return false }
+func (*fdSet) wait()                       {}
+func (*fdSet) wake()                       {}
+func (*fdSet) close()                      {}

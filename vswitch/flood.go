@@ -5,7 +5,9 @@ package vswitch
 // which they came.
 func (w *worker) flood(b *burst) {
 	d := &w.delivery
-	b.sw.flooded.Add(w.mergeFloods(b))
+	flooded, unknown := w.mergeFloods(b)
+	b.sw.flooded.Add(flooded)
+	b.sw.floodedUnknown.Add(unknown)
 	for i := range b.meta {
 		m := &b.meta[i]
 		if !m.flooded() || m.done {
@@ -50,13 +52,17 @@ func (m *meta) members(s *snapshot) portSet {
 }
 
 // mergeFloods makes the groups of the burst whole: those for single ports which are members of the
-// VLAN of a flooded frame get that frame too. It returns the number of flooded frames.
-func (w *worker) mergeFloods(b *burst) (flooded uint64) {
+// VLAN of a flooded frame get that frame too. It returns the number of flooded frames, and how many
+// of them because their destination is not known.
+func (w *worker) mergeFloods(b *burst) (flooded, unknown uint64) {
 	for i := range b.meta {
 		m := &b.meta[i]
 		m.done = false
 		if m.flooded() {
 			flooded++
+			if m.out == outUnknown {
+				unknown++
+			}
 		}
 	}
 	for n := range w.delivery.groups {
@@ -68,11 +74,11 @@ func (w *worker) mergeFloods(b *burst) (flooded uint64) {
 			if m.drop != 0 {
 				continue
 			}
-			if int(m.out) == index || m.flooded() && m.members(b.snap).has(index) && (index != b.in.index || b.in.hairpin) {
+			if int(m.out) == index || m.flooded() && m.members(b.snap).has(index) {
 				g.frames = append(g.frames, b.frames[i])
 				g.bytes += uint64(m.len)
 			}
 		}
 	}
-	return flooded
+	return flooded, unknown
 }

@@ -106,8 +106,8 @@ func (h *Host) MACPool() MACRange { return h.macs.r }
 // Close deletes everything on the host, closes the backends and ends the workers.
 func (h *Host) Close() error {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if h.closed {
+		h.mu.Unlock()
 		return nil
 	}
 	h.closed = true
@@ -121,13 +121,13 @@ func (h *Host) Close() error {
 	for _, n := range h.nics {
 		errs = append(errs, n.delete())
 	}
+	h.mu.Unlock()
+
 	for _, w := range h.workers {
 		w.stop()
 	}
 	close(h.stop)
-	h.mu.Unlock() // housekeeping may be waiting for it
 	<-h.stopped
-	h.mu.Lock()
 	return errors.Join(errs...)
 }
 

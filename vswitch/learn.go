@@ -30,6 +30,9 @@ func learn(b *burst) {
 			_, val := t.at(slot)
 			val.CompareAndSwap(uint64(v), uint64(want))
 		case v.static() && v.port() == port:
+		case v.static():
+			m.drop = DropSourceElsewhere
+			continue
 		default:
 			if !b.sw.fdb.learn(k, port, b.now) {
 				m.drop = DropSourceElsewhere

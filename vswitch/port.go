@@ -9,15 +9,17 @@ import (
 
 // port is where a backend is plugged into a switch: its queues, its link and its counters.
 type port struct {
-	name    string // of the vNIC or NIC
-	index   int    // in the tables of the switch
-	sw      *Switch
-	backend ports.Backend
-	info    ports.Info
-	rx      []*rxQueue
-	tx      []*txQueue
-	up      atomic.Bool
-	count   *counters
+	name       string // of the vNIC or NIC
+	index      int    // in the tables of the switch
+	sw         *Switch
+	backend    ports.Backend
+	info       ports.Info
+	rx         []*rxQueue
+	tx         []*txQueue
+	up         atomic.Bool
+	linkEvents atomic.Uint64
+	count      *counters
+	errors     atomic.Uint64 // times the backend refused a frame for a reason of its own
 }
 
 // portView is a port with its settings as a snapshot shows them.
@@ -54,14 +56,21 @@ func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, e
 // watchLink makes the port follow the link of its backend.
 func (p *port) watchLink() {
 	if w, ok := p.backend.(ports.LinkWatcher); ok {
-		w.WatchLink(func(l ports.Link) { p.linkChanged(l) })
+		w.WatchLink(func(ports.Link) { p.refreshLink() })
 	}
-	p.up.Store(ports.LinkOf(p.backend).Up)
+	p.refreshLink()
 }
 
-func (p *port) linkChanged(l ports.Link) {
-	if p.up.Swap(l.Up) != l.Up {
-		p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
+// refreshLink asks the backend for the state of its link. It does not take it from the event, which
+// may be overtaken by a later one, and asks again when another comes meanwhile.
+func (p *port) refreshLink() {
+	p.linkEvents.Add(1)
+	for seen := uint64(0); seen != p.linkEvents.Load(); {
+		seen = p.linkEvents.Load()
+		l := ports.LinkOf(p.backend)
+		if p.up.Swap(l.Up) != l.Up {
+			p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package vswitch
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/hvswitch/hvswitch/ports"
 )
@@ -67,7 +68,9 @@ func (s PortStats) Dropped() uint64 {
 type SwitchStats struct {
 	Ports []PortStats // of the connected ports, by name
 
-	Flooded   uint64 // frames sent to every member of their VLAN
+	Flooded        uint64 // frames sent to every member of their VLAN
+	FloodedUnknown uint64 // those of them whose destination was one station, but not known
+
 	Addresses int    // in the forwarding database now, learned and static
 	Learned   uint64 // addresses learned
 	Moved     uint64 // times a learned address came to another port
@@ -79,8 +82,9 @@ type SwitchStats struct {
 // Address is an entry of the forwarding database.
 type Address struct {
 	MAC    ports.MAC
-	VLAN   uint16 // 0 for untagged frames
-	Port   string // name of the vNIC or NIC
-	Static bool   // configured, not learned
-	Moves  uint64 // times it came to another port since it was learned
+	VLAN   uint16        // 0 for untagged frames
+	Port   string        // name of the vNIC or NIC
+	Static bool          // configured, not learned
+	Age    time.Duration // since it was last seen, to 100 ms; 0 when static
+	Moves  uint64        // times it came to another port since it was learned
 }

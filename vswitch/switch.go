@@ -70,7 +70,7 @@ type Switch struct {
 	snap atomic.Pointer[snapshot]
 	fdb  *fdb
 
-	flooded atomic.Uint64
+	flooded, floodedUnknown atomic.Uint64
 
 	cfg     SwitchConfig // under Host.mu, as all below
 	free    []int        // port indices used before
@@ -353,13 +353,14 @@ func (s *Switch) delete() {
 // Stats returns the counters of the switch and its ports.
 func (s *Switch) Stats() SwitchStats {
 	st := SwitchStats{
-		Flooded:   s.flooded.Load(),
-		Addresses: s.fdb.len(),
-		Learned:   s.fdb.learned.Load(),
-		Moved:     s.fdb.moved.Load(),
-		Damped:    s.fdb.damped.Load(),
-		Evicted:   s.fdb.evicted.Load(),
-		Aged:      s.fdb.aged.Load(),
+		Flooded:        s.flooded.Load(),
+		FloodedUnknown: s.floodedUnknown.Load(),
+		Addresses:      s.fdb.len(),
+		Learned:        s.fdb.learned.Load(),
+		Moved:          s.fdb.moved.Load(),
+		Damped:         s.fdb.damped.Load(),
+		Evicted:        s.fdb.evicted.Load(),
+		Aged:           s.fdb.aged.Load(),
 	}
 	for p := range s.snap.Load().ports.all() {
 		st.Ports = append(st.Ports, p.count.stats(p.name))
@@ -371,11 +372,17 @@ func (s *Switch) Stats() SwitchStats {
 // Addresses returns the forwarding database in the order of VLAN and address.
 func (s *Switch) Addresses() []Address {
 	var l []Address
-	snap := s.snap.Load()
-	s.fdb.each(s.host.now(), func(k fdbKey, v fdbVal, moves uint32) {
-		if p := snap.ports.at(v.port()); p != nil {
-			l = append(l, Address{MAC: storeMAC(k.mac()), VLAN: k.vid(), Port: p.name, Static: v.static(), Moves: uint64(moves)})
+	snap, now := s.snap.Load(), s.host.now()
+	s.fdb.each(now, func(k fdbKey, v fdbVal, moves uint32) {
+		p := snap.ports.at(v.port())
+		if p == nil {
+			return
 		}
+		a := Address{MAC: storeMAC(k.mac()), VLAN: k.vid(), Port: p.name, Static: v.static(), Moves: uint64(moves)}
+		if !a.Static && now > v.stamp() {
+			a.Age = time.Duration(now-v.stamp()) * fdbTick
+		}
+		l = append(l, a)
 	})
 	slices.SortFunc(l, func(a, b Address) int {
 		if a.VLAN != b.VLAN {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hvswitch/hvswitch/internal/segment"
 	"github.com/hvswitch/hvswitch/ports"
@@ -24,6 +25,11 @@ const (
 	// clockTurns is how many turns a reading of the clock, which costs as much as a frame or
 	// two, serves.
 	clockTurns = 8
+
+	// maxQuiet is how often in a row a descriptor may be readable without a frame, as that of an
+	// interface that is down can be, before it is left alone for pauseTime.
+	maxQuiet  = 8
+	pauseTime = 20 * time.Millisecond
 )
 
 // worker moves frames. It owns a set of receive queues, polls those that have work, runs each batch
@@ -233,10 +239,11 @@ func (w *worker) park(q *rxQueue) bool {
 		}
 		return true
 	}
+	after := time.Duration(0)
 	if q.quiet++; q.quiet >= maxQuiet {
-		q.quiet = 0
-		w.fds.Load().pause(q)
+		q.quiet, after = 0, pauseTime
 	}
+	w.fds.Load().arm(q, after)
 	return true
 }
 

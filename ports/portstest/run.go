@@ -1,6 +1,9 @@
 package portstest
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // Run runs the conformance suite. It calls make for a fresh rig at the start of each subtest; make
 // may skip the test when the machine lacks what the backend needs.
@@ -27,8 +30,27 @@ type part struct {
 
 // on makes a part of a test that needs one rig.
 func on(test func(*testing.T, *Rig)) func(*testing.T, func(*testing.T) Rig) {
-	return func(t *testing.T, make func(t *testing.T) Rig) { test(t, build(t, make)) }
+	return func(t *testing.T, make func(t *testing.T) Rig) {
+		rig := build(t, make)
+		defer func() {
+			if r := recover(); r != nil {
+				why, ok := r.(notApplicable)
+				if !ok {
+					panic(r)
+				}
+				t.Logf("does not apply: %s", string(why))
+			}
+		}()
+		test(t, rig)
+	}
 }
+
+// notApplicable says why a subtest has nothing to test, which is no reason for go test to report a
+// test as skipped: nothing is missing.
+type notApplicable string
+
+// moot ends a subtest that does not apply to the backend or the rig.
+func moot(format string, args ...any) { panic(notApplicable(fmt.Sprintf(format, args...))) }
 
 var parts = []part{
 	{"Info", on(info)},

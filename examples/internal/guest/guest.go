@@ -1,0 +1,128 @@
+// Package guest is a virtual machine as far as a switch can tell: a network card, an address and a
+// TCP/IP stack, which is that of gVisor. The examples use it where a real machine would need a
+// hypervisor.
+//
+//	inside, outside, err := ports.Pipe(nil)
+//	// outside goes to the switch
+//	g, err := guest.New("vm1", inside, mac, netip.MustParsePrefix("10.0.0.1/24"))
+//	rtt, err := g.Ping(ctx, netip.MustParseAddr("10.0.0.2"))
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/link/qdisc/fifo"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/icmp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/hvswitch/hvswitch/ports"
+)
+
+// Guest is a machine with one network card and one address. Its methods may be called from any
+// goroutine.
+type Guest struct {
+	name  string
+	addr  netip.Addr
+	proto tcpip.NetworkProtocolNumber
+	link  *link
+	stack *stack.Stack
+}
+
+const (
+	nicID = 1
+
+	// txQueueLen is the number of frames that wait for room on the card before the stack
+	// drops: that of a Linux interface.
+	txQueueLen = 1000
+)
+
+// New starts a guest on nic, a card in memory whose queues implement ports.Notifier. The guest sends
+// from mac and has the address of prefix, IPv4 or IPv6, in the subnet of prefix. It owns nic from
+// then on; after an error nic is closed.
+func New(name string, nic ports.Backend, mac ports.MAC, prefix netip.Prefix) (*Guest, error) {
+	g := &Guest{name: name, addr: prefix.Addr().Unmap()}
+	if err := g.start(nic, mac, prefix); err != nil {
+		return nil, fmt.Errorf("guest %q: %w", name, errors.Join(err, nic.Close()))
+	}
+	return g, nil
+}
+
+func (g *Guest) start(nic ports.Backend, mac ports.MAC, prefix netip.Prefix) error {
+	switch {
+	case !prefix.IsValid():
+		return fmt.Errorf("address %v is not a prefix", prefix)
+	case !mac.IsUnicast():
+		return fmt.Errorf("MAC %v is not that of one station", mac)
+	}
+	var err error
+	if g.link, err = newLink(nic, mac); err != nil {
+		return err
+	}
+	opts := stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		HandleLocal:        true,
+	}
+	g.proto = ipv4.ProtocolNumber
+	if g.addr.Is6() {
+		opts.NetworkProtocols = []stack.NetworkProtocolFactory{ipv6.NewProtocol}
+		opts.TransportProtocols[2] = icmp.NewProtocol6
+		g.proto = ipv6.ProtocolNumber
+	}
+	g.stack = stack.New(opts)
+	if err := g.configure(prefix); err != nil {
+		g.stack.Destroy()
+		return errors.New(err.String())
+	}
+	g.link.start()
+	return nil
+}
+
+func (g *Guest) configure(prefix netip.Prefix) tcpip.Error {
+	sack := tcpip.TCPSACKEnabled(true)
+	if err := g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
+		return err
+	}
+	// One queue, which one goroutine empties: a transmit queue of a card wants no more.
+	nicOpts := stack.NICOptions{Name: "eth0", QDisc: fifo.New(g.link, 1, txQueueLen)}
+	if err := g.stack.CreateNICWithOptions(nicID, g.link, nicOpts); err != nil {
+		return err
+	}
+	addr := tcpip.ProtocolAddress{
+		Protocol: g.proto,
+		AddressWithPrefix: tcpip.AddressWithPrefix{
+			Address:   tcpip.AddrFromSlice(g.addr.AsSlice()),
+			PrefixLen: prefix.Bits(),
+		},
+	}
+	if err := g.stack.AddProtocolAddress(nicID, addr, stack.AddressProperties{}); err != nil {
+		return err
+	}
+	g.stack.SetRouteTable([]tcpip.Route{{Destination: addr.AddressWithPrefix.Subnet(), NIC: nicID}})
+	return nil
+}
+
+// Name returns the name given to New.
+func (g *Guest) Name() string { return g.name }
+
+// Addr returns the address of the guest.
+func (g *Guest) Addr() netip.Addr { return g.addr }
+
+// MAC returns the address of the guest's card.
+func (g *Guest) MAC() ports.MAC { return g.link.mac }
+
+// Close switches the guest off: its connections and listeners fail, its goroutines end and its card
+// is closed. A second call does nothing and returns nil.
+func (g *Guest) Close() error {
+	g.link.stop()
+	g.stack.Destroy()
+	return g.link.nic.Close()
+}

@@ -246,7 +246,7 @@ func (c *contest) compareReceived(name string, cable *modelCable) {
 
 func (c *contest) comparePort(p *refswitch.Port) {
 	var got vswitch.PortStats
-	connected := p.Switch != nil
+	var connected bool
 	if p.VNIC != nil {
 		v := c.host.VNIC(p.Name)
 		got, connected = v.Stats(), v.Connected()

@@ -90,7 +90,7 @@ func closeWakesReceiver(t *testing.T, r *Rig) {
 					d = silence
 				}
 				if !in.wake.wait(d) && (!pollable || c.stopped()) {
-					return errors.New("Close does not wake it")
+					return errors.New("not woken by Close")
 				}
 			}
 		})
@@ -127,7 +127,7 @@ func closeUnderTraffic(t *testing.T, r *Rig) {
 				}
 				runtime.Gosched()
 			}
-			return errors.New("Send does not return ErrClosed")
+			return errors.New("no ErrClosed from Send")
 		})
 	}
 	for q := range i.RxQueues {
@@ -147,7 +147,7 @@ func closeUnderTraffic(t *testing.T, r *Rig) {
 				}
 				runtime.Gosched()
 			}
-			return errors.New("Recv does not return ErrClosed")
+			return errors.New("no ErrClosed from Recv")
 		})
 	}
 	c.add("asker", func() error {

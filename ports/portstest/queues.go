@@ -191,7 +191,7 @@ func (r *Rig) sendSeries(c *crew, queue, n int, w window) error {
 		for len(fs) > 0 {
 			k, err := tx.Send(fs)
 			if err != nil || k < 0 || k > len(fs) {
-				return fmt.Errorf("Send took %d of %d frames, error %v", k, len(fs), err)
+				return fmt.Errorf("%d of %d frames taken by Send, error %v", k, len(fs), err)
 			}
 			if fs = fs[k:]; len(fs) > 0 {
 				if c.stopped() {

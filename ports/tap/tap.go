@@ -58,7 +58,7 @@ func (c *Config) check() error {
 	switch {
 	case len(c.Name) > maxName:
 		return fmt.Errorf("tap %q: the name is longer than %d bytes", c.Name, maxName)
-	case c.Name == "." || c.Name == ".." || strings.ContainsAny(c.Name, "/: \t\n\v\f\r\x00\xa0"):
+	case c.Name == "." || c.Name == ".." || strings.ContainsAny(c.Name, "/: \t\n\v\f\r\x00") || strings.IndexByte(c.Name, 0xa0) >= 0:
 		return fmt.Errorf("tap %q: the name is not one that an interface can have", c.Name)
 	case strings.Contains(strings.Replace(c.Name, "%d", "", 1), "%"):
 		return fmt.Errorf("tap %q: the name has a %% that does not belong to a single %%d", c.Name)

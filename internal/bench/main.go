@@ -1,0 +1,103 @@
+// Command bench measures this library beside its peers and beside what the machine allows, on the
+// same machine in the same minute. Run it from the root of the repository:
+//
+//	go run ./internal/bench [-json] [-run REGEXP] [-short]
+//
+// Absolute figures drift on shared machines, so every row is a ratio inside one run: ours, the
+// peer's and the limit's repetitions take turns, and the medians are compared.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"runtime/pprof"
+	"syscall"
+)
+
+const help = `usage: bench [-json] [-run REGEXP] [-short] [-list] [-rep DURATION] [-cpuprofile FILE]
+
+Each row is the median of at least five repetitions, in turns with those of the peer and the limit.
+
+  value        ours: ns a frame, µs a round trip, Gbit/s or Mframe/s, see unit
+  allocs       memory allocations a frame of ours (of the whole process), where they are counted
+  peer         another switch doing the same; ratio is ours over the peer's, bigger is better:
+               peer_value/value for times, value/peer_value for rates
+  limit        what the machine allows a program that does only the unavoidable part;
+               limit_ratio is ours relative to it, bigger is better, 1.0 = at the limit:
+               limit_value/value for times, value/limit_value for rates
+  copy         ns for the bare memory copy of the same bytes, in the memory rows
+
+Memory rows: guests whose transmit rings hold prepared frames and whose receive rings take one copy.
+batch: frames a guest has ready at once; ports: all of them send, but with /idle only two do;
+addresses: spread over the ports, sources and destinations random; cores=2: two workers. In the pipe
+rows frames come and go through ports.Pipe (two copies more than the limit's one) from a generator
+and sink, which with cores=2 have a core of their own. limit is the bare loop that parses, looks two
+addresses up in an open-addressing table and copies once, for 65,535 bytes the bare copy.
+A growth row is how many times more a frame costs with more addresses or ports.
+
+tap and afpacket rows need root, iproute2 and for TCP iperf3. They run in a network namespace of
+their own. limit is a bare relay between the two devices, peer the kernel bridge, or Open vSwitch
+where it is installed.
+
+Flags:
+`
+
+func main() {
+	if tool := os.Getenv(toolEnv); tool != "" {
+		os.Unsetenv(toolEnv)
+		runTool(tool, os.Args[1:]) // this program is also its own relays and generators
+		return
+	}
+	var opt options
+	pattern := flag.String("run", "", "run only rows whose name matches this `regexp`")
+	list := flag.Bool("list", false, "print the names of the rows and stop")
+	profile := flag.String("cpuprofile", "", "write a CPU profile to this `file`; tag who tells ours, peer and limit apart")
+	flag.DurationVar(&opt.rep, "rep", 0, "take `this` long for a repetition, which profiles like; 0 is what suits the row")
+	flag.BoolVar(&opt.json, "json", false, "print one JSON object a line")
+	flag.BoolVar(&opt.short, "short", false, "take less time: under 90 seconds instead of 6 minutes")
+	flag.Usage = func() {
+		io.WriteString(flag.CommandLine.Output(), help)
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	re, err := regexp.Compile(*pattern)
+	if err != nil || flag.NArg() > 0 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	benches := selectRows(allBenches(), re)
+	if *list {
+		for _, b := range benches {
+			for _, r := range b.rows {
+				fmt.Println(r.name)
+			}
+		}
+		return
+	}
+	if code, done := enterLab(benches); done {
+		os.Exit(code)
+	}
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	runAll(ctx, benches, opt, newPrinter(os.Stdout, opt))
+}
+
+func allBenches() []*bench {
+	return append(memoryBenches(), labBenches()...)
+}

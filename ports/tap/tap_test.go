@@ -1,12 +1,9 @@
 package tap
 
 import (
-	"errors"
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/hvswitch/hvswitch/ports"
 )
@@ -34,16 +31,6 @@ func TestConfigRefuses(t *testing.T) {
 		assert.EqualError(t, err, c.want)
 		assert.Nil(t, p)
 	}
-}
-
-func TestOtherSystems(t *testing.T) {
-	if runtime.GOOS == "linux" {
-		t.Skip("this is Linux")
-	}
-	_, err := Open(nil)
-	require.ErrorIs(t, err, errors.ErrUnsupported)
-	_, err = FromFD(nil, 3)
-	require.ErrorIs(t, err, errors.ErrUnsupported)
 }
 
 func ExampleOpen() {

@@ -289,6 +289,12 @@ func TestFramesUpToTheMTUPass(t *testing.T) {
 		l.everyoneGot([]string{"first", text(1500), "last"}, small)
 		require.Equal(t, drops{vswitch.DropTooBig: 2}, small.drops())
 
+		trusting := newStub() // takes what it is given
+		careless := l.guestOnStub("careless", trusting)
+		big.send(careless.mac, text(1501), text(1500))
+		require.Equal(t, drops{vswitch.DropTooBig: 1}, careless.drops())
+		require.EqualValues(t, 1, trusting.sent.Load())
+
 		big.send(ports.Broadcast, text(1501))
 		l.everyoneGot([]string{text(1501)}, mid)
 		l.nobodyGot(small)

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -367,6 +369,71 @@ func TestEverythingClosesInAnyOrderUnderTraffic(t *testing.T) {
 			closing.Wait()
 			busy.Wait()
 		})
+	}
+}
+
+// watchful is an endless backend that sees who uses it when.
+type watchful struct {
+	endlessStub
+	inUse  atomic.Int64 // Recv without Release, and Send
+	closed atomic.Bool
+	late   atomic.Int64 // uses at or after Close
+}
+
+func (w *watchful) use(n int64) {
+	w.inUse.Add(n)
+	if w.closed.Load() {
+		w.late.Add(1)
+	}
+}
+
+func (w *watchful) Rx(int) ports.RxQueue { return w }
+func (w *watchful) Tx(int) ports.TxQueue { return w }
+func (w *watchful) Recv(b *ports.Batch) error {
+	w.use(1)
+	return w.endlessStub.Recv(b)
+}
+
+func (w *watchful) Release() { w.use(-1) }
+func (w *watchful) Send(frames []*ports.Frame) (int, error) {
+	w.use(1)
+	runtime.Gosched()
+	w.use(-1)
+	return len(frames), nil
+}
+
+func (w *watchful) Close() error {
+	w.closed.Store(true)
+	w.late.Add(w.inUse.Load())
+	return nil
+}
+
+func TestNobodyUsesABackendThatHasBeenClosed(t *testing.T) {
+	h := silentHost(t)
+	newWatchful := func(name string, mac ports.MAC) (*watchful, *vswitch.VNIC) {
+		w := &watchful{endlessStub: endlessStub{newStub()}}
+		for range 32 {
+			w.arrived = append(w.arrived, newFrame(frame(ports.Broadcast, mac, "blah")))
+		}
+		v, err := h.NewVNIC(name, w, &vswitch.VNICConfig{Switch: "lab", MAC: mac})
+		require.NoError(t, err)
+		return w, v
+	}
+	newWatchful("other", stranger(0))
+	rounds := 300
+	if hurried() {
+		rounds = 50
+	}
+	for range rounds {
+		w, v := newWatchful("temporary", stranger(1))
+		for v.Stats().TxFrames == 0 || v.Stats().RxFrames == 0 {
+			runtime.Gosched()
+		}
+		require.NoError(t, v.Close())
+		for range 10 {
+			runtime.Gosched()
+		}
+		require.Zero(t, w.late.Load())
 	}
 }
 

@@ -1,6 +1,9 @@
 package vswitch
 
-import "github.com/hvswitch/hvswitch/ports"
+import (
+	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
+)
 
 // burst is a batch of frames on its way through the switch, with what the switch knows of each. The
 // stages of a pipeline work on a burst as a whole.
@@ -16,6 +19,7 @@ type burst struct {
 	longest  int
 	offloads bool // some frame asks for offload
 	floods   bool // some frame goes to more than one port
+	tagged   bool // some frame is in a VLAN or has a priority
 	queue    int  // the receive queue's number: frames of one queue leave by one queue
 	touched  uint64
 }
@@ -24,8 +28,9 @@ type burst struct {
 type meta struct {
 	dst, src uint64 // addresses as loaded from the frame: the first octet is the lowest
 	len      int32
-	out      int32 // index of the destination port, or one of the values below
-	vid      uint16
+	out      int32      // index of the destination port, or one of the values below
+	tci      uint16     // the VLAN the frame is in, 0 for the untagged one, and its priority
+	fid      uint16     // the VLAN under which its addresses are known
 	drop     DropReason // 0 while the frame is alive
 	nested   bool       // another tag follows the one beside the frame
 	done     bool       // flooded already
@@ -37,6 +42,9 @@ const (
 	outUnknown             // every member that takes unknown unicast
 	outNone                // dropped
 )
+
+// vid returns the VLAN that the frame is in; 0 is the untagged one.
+func (m *meta) vid() uint16 { return vlan.VID(m.tci) }
 
 const (
 	macMask  = 1<<48 - 1

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch"
 )
 
@@ -37,6 +38,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		vnic := vswitch.VNICConfig{
 			ID: "vnic-1", Switch: "lab", Management: true, MAC: stranger(1), AllowSpoofing: true,
 			BlockUnknownUnicast: true, Hairpin: true, MaxAddresses: 99, Notes: "of the host",
+			VLAN: vlan.Access(7), IEEEPriorityTag: true,
 		}
 		everyFieldSet(t, vnic)
 		made := l.guest("made", vnic)

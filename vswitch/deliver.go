@@ -11,13 +11,25 @@ import (
 type delivery struct {
 	groups  []group
 	groupOf []int32 // by port index: position in groups + 1, or 0
-	flooded []*ports.Frame
+	flooded group   // frames that go to the same members
 }
 
 type group struct {
 	to     *portView
 	frames []*ports.Frame
+	metas  []*meta // of frames; only in a burst with VLANs
 	bytes  uint64
+}
+
+func (g *group) clear() { g.frames, g.metas, g.bytes = g.frames[:0], g.metas[:0], 0 }
+
+func (g *group) add(b *burst, i int) {
+	m := &b.meta[i]
+	g.frames = append(g.frames, b.frames[i])
+	g.bytes += uint64(m.len)
+	if b.tagged {
+		g.metas = append(g.metas, m)
+	}
 }
 
 // groupFor returns the group of port index, or nil when there is no such port.
@@ -40,7 +52,8 @@ func (d *delivery) groupFor(b *burst, index int) *group {
 		d.groups = append(d.groups, group{})
 	}
 	g := &d.groups[len(d.groups)-1]
-	g.to, g.frames, g.bytes = to, g.frames[:0], 0
+	g.to = to
+	g.clear()
 	d.groupOf[index] = int32(len(d.groups))
 	return g
 }
@@ -64,8 +77,7 @@ func (w *worker) deliver(b *burst) {
 			b.floods, last = true, outNone
 			continue
 		}
-		g.frames = append(g.frames, b.frames[i])
-		g.bytes += uint64(m.len)
+		g.add(b, i)
 	}
 	if b.floods {
 		w.flood(b)
@@ -74,13 +86,17 @@ func (w *worker) deliver(b *burst) {
 		g := &d.groups[i]
 		d.groupOf[g.to.index] = 0
 		if len(g.frames) > 0 {
-			w.transmit(b, g.to, g.frames, g.bytes)
+			w.transmit(b, g.to, g)
 		}
 	}
 }
 
-// transmit copies frames, bytes long in all, to a port and counts what became of them.
-func (w *worker) transmit(b *burst, to *portView, frames []*ports.Frame, bytes uint64) {
+// transmit copies the frames of a group to a port and counts what became of them.
+func (w *worker) transmit(b *burst, to *portView, g *group) {
+	frames, bytes := g.frames, g.bytes
+	if b.tagged {
+		frames, bytes = w.leave(to, frames, g.metas)
+	}
 	if !to.up.Load() {
 		to.count.drop(DropLinkDown, len(frames))
 		return

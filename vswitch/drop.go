@@ -15,7 +15,11 @@ const (
 	DropGiant           // longer than the MTU of the port and not to be segmented
 	DropBadOffload      // the offload request does not fit the bytes of the frame
 	DropInvalidVLAN     // VLAN 4095, which IEEE 802.1Q reserves
-	DropTagged          // tagged, from a port that takes untagged frames only, or behind a priority tag
+	DropTagged          // tagged, from a port that takes untagged frames only
+	DropUntagged        // untagged, from a trunk without native VLAN
+	DropVLANNotAllowed  // of a VLAN that the trunk does not allow
+	DropWrongTPID       // with a tag of another TPID than the trunk's
+	DropNestedTag       // with a tag behind its tag, from a port that does not carry such
 	DropInvalidSource   // a group or zero source address
 	DropSpoofedSource   // not the address of the vNIC, which may not spoof
 	DropSourceElsewhere // the source is a configured address of another port
@@ -31,6 +35,7 @@ const (
 	DropTooBig                                       // longer than the MTU of the port
 	DropUnsupportedOffload                           // segmentation that neither the port nor software can do
 	DropBackendError                                 // the backend failed
+	DropNotMember                                    // the port is not in the VLAN, or kept apart by a private VLAN
 
 	numDropReasons = iota + DropSamePort + 1
 )
@@ -41,6 +46,10 @@ var dropNames = [numDropReasons]string{
 	DropBadOffload:         "bad offload request",
 	DropInvalidVLAN:        "invalid VLAN",
 	DropTagged:             "tagged",
+	DropUntagged:           "untagged",
+	DropVLANNotAllowed:     "VLAN not allowed",
+	DropWrongTPID:          "wrong TPID",
+	DropNestedTag:          "nested tag",
 	DropInvalidSource:      "invalid source",
 	DropSpoofedSource:      "spoofed source",
 	DropSourceElsewhere:    "source elsewhere",
@@ -52,6 +61,7 @@ var dropNames = [numDropReasons]string{
 	DropTooBig:             "too big",
 	DropUnsupportedOffload: "unsupported offload",
 	DropBackendError:       "backend error",
+	DropNotMember:          "not in the VLAN",
 }
 
 // String returns the reason in words, such as "spoofed source".

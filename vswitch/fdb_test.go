@@ -18,7 +18,7 @@ func see(f *fdb, k fdbKey, at int, now uint32) bool {
 		sw:   &Switch{fdb: f},
 		in:   &portView{port: &port{index: at}},
 		now:  now,
-		meta: []meta{{src: uint64(k) & macMask, vid: uint16(k >> 48)}},
+		meta: []meta{{src: uint64(k) & macMask, fid: uint16(k >> 48)}},
 	}
 	learn(b)
 	return b.meta[0].drop == 0
@@ -589,7 +589,7 @@ func TestLookUpsAndRefreshesDoNotAllocate(t *testing.T) {
 		b.now++
 		for i := range b.meta {
 			n += 2
-			b.meta[i] = meta{src: uint64(testKey(n%10_000)) & macMask, vid: uint16(testKey(n%10_000) >> 48)}
+			b.meta[i] = meta{src: uint64(testKey(n%10_000)) & macMask, fid: uint16(testKey(n%10_000) >> 48)}
 		}
 		learn(b)
 	}), "refreshes")
@@ -597,7 +597,7 @@ func TestLookUpsAndRefreshesDoNotAllocate(t *testing.T) {
 		n++
 		b.in.index = n / 10_000 % 2
 		see := &b.meta[n%64]
-		*see = meta{src: uint64(testKey(n%10_000)) & macMask, vid: uint16(testKey(n%10_000) >> 48)}
+		*see = meta{src: uint64(testKey(n%10_000)) & macMask, fid: uint16(testKey(n%10_000) >> 48)}
 		b.now += 100
 		learn(b)
 	}), "moves")
@@ -638,7 +638,7 @@ func BenchmarkFDB(b *testing.B) {
 				u.now = 2 + uint32(i>>10)
 				for j := range u.meta {
 					k := order[(i+j)%len(order)]
-					u.meta[j] = meta{src: uint64(k) & macMask, vid: uint16(k >> 48)}
+					u.meta[j] = meta{src: uint64(k) & macMask, fid: uint16(k >> 48)}
 				}
 				learn(u)
 			}

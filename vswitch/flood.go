@@ -14,42 +14,35 @@ func (w *worker) flood(b *burst) {
 			continue
 		}
 		// All frames for the same members go together.
-		d.flooded = d.flooded[:0]
-		var bytes uint64
+		g := &d.flooded
+		g.clear()
 		for j := i; j < len(b.meta); j++ {
-			if o := &b.meta[j]; o.flooded() && o.out == m.out && o.vid == m.vid {
+			if o := &b.meta[j]; o.flooded() && o.out == m.out && o.vid() == m.vid() {
 				o.done = true
-				d.flooded = append(d.flooded, b.frames[j])
-				bytes += uint64(o.len)
+				g.add(b, j)
 			}
 		}
-		members := m.members(b.snap)
 		reached := false
-		for index := range members.all() {
-			if index == b.in.index && !b.in.hairpin {
+		for to := range b.snap.members(m.vid()) {
+			if to.index == b.in.index && !b.in.hairpin || !m.reaches(to) {
 				continue
 			}
 			reached = true
-			if index < len(d.groupOf) && d.groupOf[index] != 0 {
+			if to.index < len(d.groupOf) && d.groupOf[to.index] != 0 {
 				continue // has them in its group
 			}
-			w.transmit(b, b.snap.ports.at(index), d.flooded, bytes)
+			w.transmit(b, to, g)
 		}
 		if !reached {
-			b.in.count.drop(DropNoDestination, len(d.flooded))
+			b.in.count.drop(DropNoDestination, len(g.frames))
 		}
 	}
 }
 
 func (m *meta) flooded() bool { return m.drop == 0 && (m.out == outGroup || m.out == outUnknown) }
 
-// members returns who receives a flooded frame.
-func (m *meta) members(s *snapshot) portSet {
-	if m.out == outGroup {
-		return s.flood(m.vid).group
-	}
-	return s.flood(m.vid).unknown
-}
+// reaches reports whether a flooded frame goes to a member of its VLAN.
+func (m *meta) reaches(to *portView) bool { return m.out == outGroup || !to.blockUnknown }
 
 // mergeFloods makes the groups of the burst whole: those for single ports which are members of the
 // VLAN of a flooded frame get that frame too. It returns the number of flooded frames, and how many
@@ -67,16 +60,11 @@ func (w *worker) mergeFloods(b *burst) (flooded, unknown uint64) {
 	}
 	for n := range w.delivery.groups {
 		g := &w.delivery.groups[n]
-		index := g.to.index
-		g.frames, g.bytes = g.frames[:0], 0
+		g.clear()
 		for i := range b.meta {
 			m := &b.meta[i]
-			if m.drop != 0 {
-				continue
-			}
-			if int(m.out) == index || m.flooded() && m.members(b.snap).has(index) {
-				g.frames = append(g.frames, b.frames[i])
-				g.bytes += uint64(m.len)
+			if m.drop == 0 && int(m.out) == g.to.index || m.flooded() && m.reaches(g.to) && g.to.vlan.Receives(m.vid()) {
+				g.add(b, i)
 			}
 		}
 	}

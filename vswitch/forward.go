@@ -15,7 +15,7 @@ func forward(b *burst) {
 	if len(t.buckets) > touchBuckets {
 		var s uint64
 		for i := range b.meta {
-			s += t.touch(makeKey(b.meta[i].dst, b.meta[i].vid))
+			s += t.touch(makeKey(b.meta[i].dst, b.meta[i].fid))
 		}
 		b.touched += s
 	}
@@ -35,7 +35,7 @@ func forward(b *burst) {
 			b.floods = true
 			continue
 		}
-		k := makeKey(m.dst, m.vid)
+		k := makeKey(m.dst, m.fid)
 		if k != last {
 			last, lastOut = k, outUnknown
 			if v := t.find(k); v != 0 && !v.expired(b.now, ageing) {

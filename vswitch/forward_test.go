@@ -95,11 +95,13 @@ func TestHairpinLetsFramesGoBack(t *testing.T) {
 		require.Equal(t, drops{vswitch.DropSamePort: 1}, vm[0].drops())
 
 		vm[0].reconfigure(func(c *vswitch.VNICConfig) { c.Hairpin = true })
-		vm[0].send(vm[0].mac, "to myself")
 		vm[0].send(ports.Broadcast, "to all")
 		vm[0].send(stranger(1), "to anybody")
-		l.everyoneGot([]string{"to myself", "to all", "to anybody"}, vm[0])
-		l.everyoneGot([]string{"to all", "to anybody"}, vm[1])
+		l.everyoneGot([]string{"to all", "to anybody"}, vm...)
+		vm[0].send(vm[0].mac, "to myself")
+		vm[0].send(ports.Broadcast, "and to all")
+		l.everyoneGot([]string{"to myself", "and to all"}, vm[0])
+		l.everyoneGot([]string{"and to all"}, vm[1])
 		vm[1].send(ports.Broadcast, "others as ever")
 		l.nobodyGot(vm[1])
 	})
@@ -214,6 +216,7 @@ func TestFramesOfVLANsStayOutOfUntaggedGuests(t *testing.T) {
 
 		wire.sendRaw(tagged(frame(vm[0].mac, wire.mac, "priority only"), tpidQ, 7<<13))
 		l.everyoneGot([]string{"priority only"}, vm[0])
+		require.EqualValues(t, 14+len("priority only"), vm[0].stats().TxBytes, "without the tag")
 	})
 }
 

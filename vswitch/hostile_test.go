@@ -378,7 +378,12 @@ func TestABackendOfNonsenseIsRefused(t *testing.T) {
 				l.newSwitch("later", vswitch.SwitchConfig{})
 				require.False(t, waiting.Connected())
 				l.requireLogged("level=ERROR", "vNIC not connected", "vnic=waiting", "switch=later")
+				before, mac := waiting.Config(), waiting.MAC()
+				require.Error(t, waiting.SetConfig(vswitch.VNICConfig{Switch: "lab", MAC: stranger(1), Notes: "changed"}))
+				require.Equal(t, before, waiting.Config())
+				require.Equal(t, mac, waiting.MAC())
 				require.NoError(t, waiting.Close())
+				l.guest("another", vswitch.VNICConfig{MAC: stranger(1)})
 
 				require.Len(t, l.sw().Stats().Ports, 3)
 				vm[0].send(ports.Broadcast, "as ever")

@@ -10,7 +10,7 @@ func learn(b *burst) {
 	if len(t.buckets) > touchBuckets {
 		var s uint64
 		for i := range b.meta {
-			s += t.touch(makeKey(b.meta[i].src, b.meta[i].vid))
+			s += t.touch(makeKey(b.meta[i].src, b.meta[i].fid))
 		}
 		b.touched += s
 	}
@@ -19,7 +19,7 @@ func learn(b *burst) {
 		if m.drop != 0 {
 			continue
 		}
-		k := makeKey(m.src, m.vid)
+		k := makeKey(m.src, m.fid)
 		if k == last {
 			continue
 		}

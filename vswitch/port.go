@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
 )
 
 // port is where a backend is plugged into a switch: its queues, its link and its counters.
@@ -29,12 +30,17 @@ type portView struct {
 
 	mac          uint64 // as loaded; 0 for the uplink
 	maxLen       int    // longest frame without its tag, bytes
-	trunk        bool   // carries every VLAN, tagged
+	vlan         vlan.Mode
+	keepPriority bool // of what the port sends
+	priorityTag  bool // tell the port the priority of untagged frames
 	spoofing     bool
 	blockUnknown bool
 	hairpin      bool
 	maxAddresses int
 }
+
+// trunk reports whether the port carries several VLANs.
+func (p *portView) trunk() bool { return p.vlan.Kind() == vlan.KindTrunk }
 
 // newPort makes a port for b on s. It is not part of a snapshot and nobody serves it yet.
 func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, error) {

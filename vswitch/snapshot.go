@@ -1,46 +1,76 @@
 package vswitch
 
+import (
+	"iter"
+
+	"github.com/hvswitch/hvswitch/vlan"
+)
+
 // snapshot is the configuration of a switch as the data path sees it. It never changes: a change of
 // configuration makes a new one from it and publishes that, so a frame sees the old configuration or
 // the new one, and readers take no lock.
 type snapshot struct {
-	ports portTable
-
-	// Who receives what is flooded, each for untagged frames and for the rest of the VLANs.
-	untagged, tagged floodSets
+	ports  portTable
+	vlans  vlanTable  // who receives what is flooded, the trunks aside
+	trunks portSet    // they receive so many VLANs that each is asked
+	fids   *vlan.FIDs // under which VLAN the addresses of a VLAN are known
 }
 
-// floodSets are the members of a broadcast domain.
-type floodSets struct {
-	group   portSet // receive broadcast and multicast
-	unknown portSet // receive unknown unicast
-}
-
-func (s *snapshot) flood(vid uint16) *floodSets {
-	if vid == 0 {
-		return &s.untagged
+// members yields the ports that receive the frames of a VLAN.
+func (s *snapshot) members(vid uint16) iter.Seq[*portView] {
+	return func(yield func(*portView) bool) {
+		for i := range s.vlans.at(vid).all() {
+			if !yield(s.ports.at(i)) {
+				return
+			}
+		}
+		for i := range s.trunks.all() {
+			if p := s.ports.at(i); p.vlan.Receives(vid) && !yield(p) {
+				return
+			}
+		}
 	}
-	return &s.tagged
 }
 
-// with returns the snapshot with port p in it, in place of one of the same index.
-func (s *snapshot) with(p *portView) *snapshot {
+// with returns the snapshot with port p in it.
+func (s *snapshot) with(p *portView) *snapshot { return s.change(p, p.index, true) }
+
+// without returns the snapshot without port p.
+func (s *snapshot) without(p *portView) *snapshot { return s.change(p, p.index, false) }
+
+func (s *snapshot) change(p *portView, index int, member bool) *snapshot {
 	n := *s
-	n.ports = n.ports.with(p.index, p)
-	n.untagged = n.untagged.with(p.index, true, !p.blockUnknown)
-	n.tagged = n.tagged.with(p.index, p.trunk, p.trunk && !p.blockUnknown)
+	if member {
+		n.ports = n.ports.with(index, p)
+	} else {
+		n.ports = n.ports.with(index, nil)
+	}
+	if p.trunk() {
+		n.trunks = n.trunks.with(index, member)
+		return &n
+	}
+	for vid := range p.vlan.Received() {
+		n.vlans = n.vlans.with(vid, index, member)
+	}
 	return &n
 }
 
-// without returns the snapshot without the port of that index.
-func (s *snapshot) without(index int) *snapshot {
-	n := *s
-	n.ports = n.ports.with(index, nil)
-	n.untagged = n.untagged.with(index, false, false)
-	n.tagged = n.tagged.with(index, false, false)
-	return &n
+// vlanTable is an immutable map from VLAN to ports, copied like portSet.
+type vlanTable [64]*[64]portSet
+
+func (t *vlanTable) at(vid uint16) portSet {
+	if c := t[vid/64]; c != nil {
+		return c[vid%64]
+	}
+	return portSet{}
 }
 
-func (f floodSets) with(i int, group, unknown bool) floodSets {
-	return floodSets{f.group.with(i, group), f.unknown.with(i, unknown)}
+func (t vlanTable) with(vid uint16, port int, member bool) vlanTable {
+	var c [64]portSet
+	if t[vid/64] != nil {
+		c = *t[vid/64]
+	}
+	c[vid%64] = c[vid%64].with(port, member)
+	t[vid/64] = &c
+	return t
 }

@@ -82,7 +82,7 @@ type SwitchStats struct {
 // Address is an entry of the forwarding database.
 type Address struct {
 	MAC    ports.MAC
-	VLAN   uint16        // 0 for untagged frames
+	VLAN   uint16        // 0 for untagged frames; for a secondary VLAN its primary
 	Port   string        // name of the vNIC or NIC
 	Static bool          // configured, not learned
 	Age    time.Duration // since it was last seen, to 100 ms; 0 when static

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
 )
 
 // SwitchType says whom a switch connects.
@@ -75,6 +76,7 @@ type Switch struct {
 	cfg     SwitchConfig // under Host.mu, as all below
 	free    []int        // port indices used before
 	indices int          // port indices used ever
+	vlans   vlan.Associations
 	deleted bool
 }
 
@@ -233,10 +235,20 @@ func (s *Switch) configure(c SwitchConfig) error {
 	return nil
 }
 
+// uplinkMode is that of every uplink: all VLANs tagged, and the frames of none as they are.
+var uplinkMode = vlan.Trunk(0, vlan.AllIDs(), &vlan.TrunkOptions{Untagged: true})
+
 // newUplinkView returns the settings of an uplink: it carries every VLAN, and every address behind
 // it is learned.
 func newUplinkView(p *port) *portView {
-	v := &portView{port: p, trunk: true, spoofing: true, maxLen: etherHeader + p.info.MTU, maxAddresses: limitMaxAddresses}
+	v := &portView{
+		port:         p,
+		vlan:         uplinkMode,
+		keepPriority: true,
+		spoofing:     true,
+		maxLen:       etherHeader + p.info.MTU,
+		maxAddresses: limitMaxAddresses,
+	}
 	v.ingress = compile(v)
 	return v
 }
@@ -247,29 +259,41 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	for i, v := range add {
 		v.index = s.takeIndex()
 		if err := v.attach(); err != nil {
-			for _, a := range add[:i+1] {
-				a.detach()
-				s.free = append(s.free, a.index)
-			}
+			s.unattach(add[:i+1])
 			return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
 		}
 	}
 	snap := s.snap.Load()
+	modes := map[string]vlan.Mode{}
+	for _, p := range remove {
+		old := snap.ports.at(p.index)
+		if old.vlan.Kind() != vlan.KindUntagged {
+			modes[p.name] = vlan.Untagged()
+		}
+		snap = snap.without(old)
+	}
+	for _, v := range add {
+		if v.vlan.Kind() != vlan.KindUntagged || len(modes) > 0 {
+			modes[v.name] = v.vlan
+		}
+		snap = snap.with(v)
+	}
+	moved, err := s.vlans.Update(modes)
+	if err != nil {
+		s.unattach(add)
+		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+	}
 	for _, v := range add {
 		s.fdb.addPort(v.index, v.maxAddresses)
 		v.watchLink()
-		snap = snap.with(v)
 	}
 	for _, p := range remove {
 		p.unwatchLink()
 		p.detach()
-		snap = snap.without(p.index)
 	}
-	s.snap.Store(snap)
+	s.publish(snap, moved)
 	for _, v := range add {
-		if v.mac != 0 {
-			s.fdb.addStatic(makeKey(v.mac, 0), v.index)
-		}
+		s.configureMAC(v)
 		v.start()
 	}
 	if len(remove) > 0 {
@@ -282,19 +306,73 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	return nil
 }
 
-// update changes the settings of a port that is plugged in.
-func (s *Switch) update(v *portView) {
-	old := s.snap.Load().ports.at(v.index)
-	s.fdb.addPort(v.index, v.maxAddresses)
-	s.snap.Store(s.snap.Load().with(v))
-	if v.mac != old.mac {
-		s.fdb.removeKey(makeKey(old.mac, 0))
-		s.fdb.addStatic(makeKey(v.mac, 0), v.index)
+func (s *Switch) unattach(views []*portView) {
+	for _, v := range views {
+		v.detach()
+		s.free = append(s.free, v.index)
 	}
-	if old.spoofing && !v.spoofing { // it has no claim to what was learned there
+}
+
+// publish makes a snapshot what workers see. moved are the VLANs whose addresses are now known under
+// another.
+func (s *Switch) publish(snap *snapshot, moved []uint16) {
+	was := s.snap.Load().fids
+	next := *snap
+	next.fids = s.vlans.FIDs()
+	s.snap.Store(&next)
+	if len(moved) == 0 {
+		return
+	}
+	s.host.synchronize()
+	for _, vid := range moved {
+		fid := was.Of(vid)
+		s.fdb.flush(func(k fdbKey, _ fdbVal) bool { return k.vid() == fid })
+	}
+	for v := range next.ports.all() {
+		if vid, ok := v.ownVLAN(); ok && slices.Contains(moved, vid) {
+			s.fdb.removeKey(makeKey(v.mac, was.Of(vid)))
+			s.configureMAC(v)
+		}
+	}
+}
+
+// configureMAC puts the address of a vNIC into the forwarding database.
+func (s *Switch) configureMAC(v *portView) {
+	if vid, ok := v.ownVLAN(); ok {
+		s.fdb.addStatic(makeKey(v.mac, s.snap.Load().fids.Of(vid)), v.index)
+	}
+}
+
+// ownVLAN returns the one VLAN in which the port has its address.
+func (p *portView) ownVLAN() (vid uint16, ok bool) {
+	vid, ok = p.vlan.PVID()
+	return vid, ok && p.mac != 0 && !p.trunk()
+}
+
+// update changes the settings of a port that is plugged in, or with an error nothing.
+func (s *Switch) update(v *portView) error {
+	snap := s.snap.Load()
+	old := snap.ports.at(v.index)
+	var moved []uint16
+	if !v.vlan.Equal(old.vlan) {
+		var err error
+		if moved, err = s.vlans.Update(map[string]vlan.Mode{v.name: v.vlan}); err != nil {
+			return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+		}
+	}
+	oldVID, hadMAC := old.ownVLAN()
+	oldKey := makeKey(old.mac, snap.fids.Of(oldVID))
+	s.fdb.addPort(v.index, v.maxAddresses)
+	s.publish(snap.without(old).with(v), moved)
+	if vid, ok := v.ownVLAN(); hadMAC && (!ok || makeKey(v.mac, s.snap.Load().fids.Of(vid)) != oldKey) {
+		s.fdb.removeKey(oldKey)
+	}
+	s.configureMAC(v)
+	if old.spoofing && !v.spoofing || !v.vlan.Equal(old.vlan) { // it has no claim to what was learned there
 		s.host.synchronize()
 		s.flushPort(v.index)
 	}
+	return nil
 }
 
 func (s *Switch) takeIndex() int {
@@ -395,7 +473,7 @@ func (s *Switch) Addresses() []Address {
 
 // AddAddress makes mac in a VLAN (0: untagged) a static address of a connected port: it does not age,
 // and frames from it are dropped at any other port. It goes when the port is disconnected.
-func (s *Switch) AddAddress(mac ports.MAC, vlan uint16, port string) error {
+func (s *Switch) AddAddress(mac ports.MAC, vid uint16, port string) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	p := s.portNamed(port)
@@ -404,34 +482,45 @@ func (s *Switch) AddAddress(mac ports.MAC, vlan uint16, port string) error {
 		return fmt.Errorf("switch %q: static address %s: port %q: %w", s.name, mac, port, ErrNotFound)
 	case !mac.IsUnicast():
 		return fmt.Errorf("switch %q: static address %s: is not the address of one station: %w", s.name, mac, ErrInvalid)
-	case vlan >= reservedVID:
-		return fmt.Errorf("switch %q: static address %s: VLAN %d is out of 0–4094: %w", s.name, mac, vlan, ErrInvalid)
-	case vlan != 0 && !p.trunk:
-		return fmt.Errorf("switch %q: static address %s: port %q is not in VLAN %d: %w", s.name, mac, port, vlan, ErrInvalid)
-	case s.ownerOf(mac, vlan) != nil:
-		return fmt.Errorf("switch %q: static address %s: is that of vNIC %q: %w", s.name, mac, s.ownerOf(mac, vlan).name, ErrInUse)
+	case vid > vlan.MaxID:
+		return fmt.Errorf("switch %q: static address %s: VLAN %d is out of 0–4094: %w", s.name, mac, vid, ErrInvalid)
+	case !p.vlan.Receives(vid) && !p.sendsIn(vid):
+		return fmt.Errorf("switch %q: static address %s: port %q is not in VLAN %d: %w", s.name, mac, port, vid, ErrInvalid)
+	case s.ownerOf(mac, vid) != nil:
+		return fmt.Errorf("switch %q: static address %s: is that of vNIC %q: %w", s.name, mac, s.ownerOf(mac, vid).name, ErrInUse)
 	}
-	s.fdb.addStatic(makeKey(loadMAC(mac), vlan), p.index)
+	s.fdb.addStatic(s.key(mac, vid), p.index)
 	return nil
 }
 
 // RemoveAddress removes an entry, static or learned, of the forwarding database. The address of a
 // vNIC cannot be removed.
-func (s *Switch) RemoveAddress(mac ports.MAC, vlan uint16) error {
+func (s *Switch) RemoveAddress(mac ports.MAC, vid uint16) error {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
-	if v := s.ownerOf(mac, vlan); v != nil {
+	if v := s.ownerOf(mac, vid); v != nil {
 		return fmt.Errorf("switch %q: address %s: is that of vNIC %q: %w", s.name, mac, v.name, ErrInUse)
 	}
-	if vlan >= reservedVID || !s.fdb.removeKey(makeKey(loadMAC(mac), vlan)) {
-		return fmt.Errorf("switch %q: address %s in VLAN %d: %w", s.name, mac, vlan, ErrNotFound)
+	if vid > vlan.MaxID || !s.fdb.removeKey(s.key(mac, vid)) {
+		return fmt.Errorf("switch %q: address %s in VLAN %d: %w", s.name, mac, vid, ErrNotFound)
 	}
 	return nil
 }
 
+// key returns the key of an address in a VLAN.
+func (s *Switch) key(mac ports.MAC, vid uint16) fdbKey {
+	return makeKey(loadMAC(mac), s.snap.Load().fids.Of(vid))
+}
+
+// sendsIn reports whether untagged frames from the port are in a VLAN.
+func (p *portView) sendsIn(vid uint16) bool {
+	pvid, ok := p.vlan.PVID()
+	return ok && pvid == vid
+}
+
 // ownerOf returns the connected vNIC with that address, or nil.
-func (s *Switch) ownerOf(mac ports.MAC, vlan uint16) *portView {
-	if port, ok := s.fdb.owner(makeKey(loadMAC(mac), vlan)); ok {
+func (s *Switch) ownerOf(mac ports.MAC, vid uint16) *portView {
+	if port, ok := s.fdb.owner(s.key(mac, vid)); ok {
 		if p := s.snap.Load().ports.at(port); p != nil && p.mac == loadMAC(mac) {
 			return p
 		}
@@ -464,7 +553,9 @@ func (s *Switch) flushPort(index int) {
 	s.fdb.flush(func(_ fdbKey, v fdbVal) bool { return v.port() == index })
 }
 
-// FlushVLAN forgets the addresses learned in a VLAN; 0 means those of untagged frames.
+// FlushVLAN forgets the addresses learned in a VLAN, and in those that share its addresses by private
+// VLAN; 0 means those of untagged frames.
 func (s *Switch) FlushVLAN(vid uint16) {
-	s.fdb.flush(func(k fdbKey, _ fdbVal) bool { return k.vid() == vid })
+	fid := s.snap.Load().fids.Of(vid)
+	s.fdb.flush(func(k fdbKey, _ fdbVal) bool { return k.vid() == fid })
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
 )
 
 // VNICConfig configures a VNIC. A nil *VNICConfig or zero fields mean the defaults.
@@ -23,6 +24,14 @@ type VNICConfig struct {
 	// MAC is the address of the vNIC. The default is one from the host's pool. An address of
 	// the pool's range cannot be chosen.
 	MAC ports.MAC
+
+	// VLAN is the mode of the port: untagged by default, access, trunk or one of the modes of
+	// private VLANs. The guest of an untagged or access port cannot send tags.
+	VLAN vlan.Mode
+
+	// IEEEPriorityTag keeps the 802.1p priority of the frames that the guest sends, and tells it
+	// that of the untagged frames it gets by a priority tag. By default the priority is zeroed.
+	IEEEPriorityTag bool
 
 	// AllowSpoofing lets the guest send from any unicast address. By default only frames from
 	// the address of the vNIC pass.
@@ -116,6 +125,9 @@ func (v *VNIC) check(c *VNICConfig) error {
 		c.MaxAddresses = defaultMaxPortAddresses
 	}
 	h := v.host
+	if err := c.VLAN.Validate(); err != nil {
+		return fmt.Errorf("vNIC %q: VLAN: %w: %w", v.name, err, ErrInvalid)
+	}
 	switch {
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
 		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
@@ -158,6 +170,9 @@ func (v *VNIC) view(p *port) *portView {
 		port:         p,
 		mac:          loadMAC(v.mac),
 		maxLen:       etherHeader + p.info.MTU,
+		vlan:         v.cfg.VLAN,
+		keepPriority: v.cfg.IEEEPriorityTag,
+		priorityTag:  v.cfg.IEEEPriorityTag,
 		spoofing:     v.cfg.AllowSpoofing,
 		blockUnknown: v.cfg.BlockUnknownUnicast,
 		hairpin:      v.cfg.Hairpin,
@@ -247,24 +262,31 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 		v.mac = mac
 	}
 	v.cfg = c
-	if v.port != nil && c.Switch == oldCfg.Switch && c.Management == oldCfg.Management {
-		v.port.sw.update(v.view(v.port))
-	} else {
-		v.disconnect()
-		if err := v.connect(); err != nil {
-			if v.mac != oldMAC {
-				v.releaseMAC(v.mac)
-			}
-			v.cfg, v.mac = oldCfg, oldMAC
-			v.connect()
-			return err
+	if err := v.apply(oldCfg); err != nil {
+		if v.mac != oldMAC {
+			v.releaseMAC(v.mac)
 		}
+		v.cfg, v.mac = oldCfg, oldMAC
+		if v.port == nil {
+			v.connect()
+		}
+		return err
 	}
 	if v.mac != oldMAC {
 		v.releaseMAC(oldMAC)
 	}
 	h.log.Info("vNIC changed", "vnic", v.name, "switch", c.Switch, "connected", v.port != nil)
 	return nil
+}
+
+// apply makes the port of v what its configuration says. With an error, the port is as it was or
+// disconnected.
+func (v *VNIC) apply(old VNICConfig) error {
+	if v.port != nil && v.cfg.Switch == old.Switch && v.cfg.Management == old.Management {
+		return v.port.sw.update(v.view(v.port))
+	}
+	v.disconnect()
+	return v.connect()
 }
 
 // Stats returns the counters of the vNIC.

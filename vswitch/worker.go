@@ -43,6 +43,7 @@ type worker struct {
 	now       uint32 // in units of fdbTick
 	segmenter segment.Segmenter
 	adapted   []*ports.Frame
+	leaving   []*ports.Frame
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64

@@ -24,6 +24,8 @@ const (
 	Giant           Reason = "giant"
 	InvalidVLAN     Reason = "invalid VLAN"
 	Tagged          Reason = "tagged"
+	WrongTPID       Reason = "wrong TPID"
+	NestedTag       Reason = "nested tag"
 	InvalidSource   Reason = "invalid source"
 	SpoofedSource   Reason = "spoofed source"
 	SourceElsewhere Reason = "source elsewhere"
@@ -115,22 +117,24 @@ func admit(in *Port, f Frame) (_ Frame, vlan uint16, _ Reason) {
 	if len(f.Data) > header+in.Cable.MTU {
 		return f, 0, Giant
 	}
-	if f.Tag.Present() && f.Tag.VID() == 0 {
-		// A priority: the frame is untagged, and must be so behind it.
-		f.Tag = ports.Tag{}
-		if isTag(etherType(f)) {
-			return f, 0, Tagged
-		}
-	}
-	switch {
-	case !f.Tag.Present():
+	if !f.Tag.Present() {
 		return f, 0, ""
-	case !in.Trunk():
+	}
+	tag, nested := f.Tag, isTag(etherType(f))
+	vlan = tag.VID()
+	switch {
+	case !in.Trunk() && (vlan != 0 || tag.TPID != ports.TPID8021Q):
 		return f, 0, Tagged
-	case f.Tag.VID() == 4095:
+	case tag.TPID != ports.TPID8021Q:
+		return f, 0, WrongTPID
+	case nested:
+		return f, 0, NestedTag
+	case vlan == 0:
+		f.Tag = ports.Tag{} // a priority: the frame is untagged
+	case vlan == 4095:
 		return f, 0, InvalidVLAN
 	}
-	return f, f.Tag.VID(), ""
+	return f, vlan, ""
 }
 
 // learn checks the source of a frame and notes where it is.

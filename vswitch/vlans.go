@@ -1,0 +1,79 @@
+package vswitch
+
+import (
+	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vlan"
+)
+
+// admit assigns each frame to the VLAN that the mode of the port and the frame's tag put it in. From
+// here on the tag is in meta; where the frame leaves, it gets the one it leaves with.
+func admit(mode *vlan.Mode, keepPriority bool) stage {
+	return func(b *burst) {
+		for i, f := range b.frames {
+			m := &b.meta[i]
+			if m.drop != 0 {
+				continue
+			}
+			tci, why := mode.Admit(f.VLAN.TPID, f.VLAN.TCI, m.nested)
+			if why != 0 {
+				m.drop = admitDrops[why]
+				continue
+			}
+			if !keepPriority {
+				tci = vlan.VID(tci)
+			}
+			m.tci = tci
+			m.fid = b.snap.fids.Of(vlan.VID(tci))
+			f.VLAN = ports.Tag{}
+			if tci != 0 {
+				b.tagged = true
+			}
+		}
+	}
+}
+
+// admitUntagged is admit for a port without a VLAN: the frames without a tag need nothing.
+func admitUntagged(mode *vlan.Mode, keepPriority bool) stage {
+	general := admit(mode, keepPriority)
+	return func(b *burst) {
+		for _, f := range b.frames {
+			if f.VLAN.TPID != 0 {
+				general(b)
+				return
+			}
+		}
+	}
+}
+
+var admitDrops = [...]DropReason{
+	vlan.DropTagged:     DropTagged,
+	vlan.DropUntagged:   DropUntagged,
+	vlan.DropReserved:   DropInvalidVLAN,
+	vlan.DropNotAllowed: DropVLANNotAllowed,
+	vlan.DropTPID:       DropWrongTPID,
+	vlan.DropNested:     DropNestedTag,
+}
+
+// leave gives each frame the tag with which it leaves at a port, and drops those that may not leave
+// there. It returns the others and their length.
+func (w *worker) leave(to *portView, frames []*ports.Frame, metas []*meta) (out []*ports.Frame, bytes uint64) {
+	out = w.leaving[:0]
+	for i, f := range frames {
+		m := metas[i]
+		tpid, tci, why := to.vlan.Deliver(m.tci, m.nested)
+		if why != 0 {
+			to.count.drop(DropNotMember, 1)
+			continue
+		}
+		if priority := m.tci &^ vidMask; tpid == 0 && priority != 0 && to.priorityTag {
+			tpid, tci = vlan.TPID8021Q, priority
+		}
+		f.VLAN = ports.Tag{TPID: tpid, TCI: tci}
+		out = append(out, f)
+		bytes += uint64(m.len)
+	}
+	w.leaving = out
+	return out, bytes
+}
+
+const vidMask = 0xfff

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -86,7 +85,7 @@ func fake(ran *[]string) *bench {
 
 func TestContestantsTakeTurns(t *testing.T) {
 	var ran []string
-	fake(&ran).run(context.Background(), options{short: true}, &quiet{})
+	fake(&ran).run(options{short: true}, &quiet{})
 	want := []string{"open"}
 	for range 5 {
 		want = append(want, "ours", "them", "bare", "copy")
@@ -104,7 +103,7 @@ func TestOnlySelectedRowsRun(t *testing.T) {
 	}
 	picked := selectRows(all, regexp.MustCompile("^fake/rate"))
 	var out bytes.Buffer
-	runAll(context.Background(), picked, options{json: true, short: true}, newPrinter(&out, options{json: true}))
+	runAll(picked, options{json: true, short: true}, newPrinter(&out, options{json: true}))
 	if n := strings.Count(out.String(), "\n"); n != 1 || !strings.Contains(out.String(), `"fake/rate"`) {
 		t.Errorf("output is %s", out.String())
 	}
@@ -119,7 +118,7 @@ func TestOnlySelectedRowsRun(t *testing.T) {
 func TestJSON(t *testing.T) {
 	var ran []string
 	var out bytes.Buffer
-	runAll(context.Background(), []*bench{fake(&ran)}, options{json: true, short: true}, newPrinter(&out, options{json: true}))
+	runAll([]*bench{fake(&ran)}, options{json: true, short: true}, newPrinter(&out, options{json: true}))
 	want := []map[string]any{{
 		"name": "fake/time", "value": 10.0, "unit": "ns", "allocs": 0.5, "peer": "them", "peer_value": 40.0, "ratio": 4.0,
 		"limit": "bare", "limit_value": 5.0, "limit_ratio": 0.5, "copy_value": 3.0, "note": "a note",
@@ -153,7 +152,10 @@ func TestSkippedAndFailedRows(t *testing.T) {
 	} {
 		b.open = func(options) (*contest, error) { return nil, c.err }
 		var out bytes.Buffer
-		runAll(context.Background(), []*bench{b}, options{}, newPrinter(&out, options{json: true}))
+		ok := runAll([]*bench{b}, options{}, newPrinter(&out, options{json: true}))
+		if skipped := errors.As(c.err, new(skip)); ok != skipped {
+			t.Errorf("after %v the run is a success: %v", c.err, ok)
+		}
 		if got := strings.TrimSpace(out.String()); got != c.want {
 			t.Errorf("got %s, want %s", got, c.want)
 		}
@@ -162,7 +164,7 @@ func TestSkippedAndFailedRows(t *testing.T) {
 
 func TestRowsWithoutTheLabAreSkipped(t *testing.T) {
 	for _, b := range labBenches() {
-		for _, r := range b.run(context.Background(), options{}, &quiet{}) {
+		for _, r := range b.run(options{}, &quiet{}) {
 			if r.Skipped == "" {
 				t.Errorf("%+v", r)
 			}
@@ -193,7 +195,7 @@ func TestMemoryRow(t *testing.T) {
 	for _, name := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/64B/pipe/batch=32/cores=1"} {
 		for _, b := range selectRows(allBenches(), regexp.MustCompile("^"+regexp.QuoteMeta(name)+"$")) {
 			b.shortRep = time.Millisecond
-			for _, r := range b.run(context.Background(), options{short: true}, &quiet{}) {
+			for _, r := range b.run(options{short: true}, &quiet{}) {
 				if r.Failed != "" || r.Skipped != "" || r.Value == nil || *r.Value <= 0 || r.LimitRatio == nil {
 					t.Errorf("%+v", r)
 				}

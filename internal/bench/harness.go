@@ -99,20 +99,21 @@ func selectRows(all []*bench, re *regexp.Regexp) []*bench {
 	return out
 }
 
-func runAll(ctx context.Context, benches []*bench, o options, p *printer) {
+// runAll reports whether no row failed; one that is skipped has not failed.
+func runAll(benches []*bench, o options, p *printer) (ok bool) {
+	ok = true
 	q := newQuiet(o)
 	for _, b := range benches {
-		if ctx.Err() != nil {
-			return
-		}
-		for _, r := range b.run(ctx, o, q) {
+		for _, r := range b.run(o, q) {
 			p.print(r)
+			ok = ok && r.Failed == ""
 		}
 	}
+	return ok
 }
 
 // run opens the scene, lets the contestants take turns and returns a result for each row.
-func (b *bench) run(ctx context.Context, o options, q *quiet) []result {
+func (b *bench) run(o options, q *quiet) []result {
 	c, err := b.open(o)
 	if err != nil {
 		return b.without(err)
@@ -136,9 +137,6 @@ func (b *bench) run(ctx context.Context, o options, q *quiet) []result {
 		for i, t := range turn {
 			if t == nil {
 				continue
-			}
-			if ctx.Err() != nil {
-				return b.without(ctx.Err())
 			}
 			for {
 				runtime.GC() // so that nobody pays for another's garbage

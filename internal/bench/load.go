@@ -70,8 +70,10 @@ func pairOf(dst, src ports.MAC) (p macPair) {
 // real one, so few that 10,000 of them fit in memory.
 func (l load) ring() int {
 	switch {
-	case l.size > 9000:
-		return max(4, 2*l.batch)
+	case l.segmented() && l.batch == 1:
+		return 4 // with those of the receiver they fit the second-level cache
+	case l.segmented():
+		return 64
 	case l.ports > 100:
 		return 32
 	case l.ports > 2:

@@ -8,22 +8,20 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"regexp"
 	"runtime/pprof"
-	"syscall"
 )
 
 const help = `usage: bench [-json] [-run REGEXP] [-short] [-list] [-rep DURATION] [-cpuprofile FILE]
 
 Each row is the median of at least five repetitions, in turns with those of the peer and the limit.
 
-  value        ours: ns a frame, µs a round trip, Gbit/s or Mframe/s, see unit
+  value        ours: ns a frame, µs a round trip, Gbit/s or Mframe/s, see unit; with cores=1 of the
+               processor's time, which others on the machine disturb least, otherwise of the clock
   allocs       memory allocations a frame of ours (of the whole process), where they are counted
   peer         another switch doing the same; ratio is ours over the peer's, bigger is better:
                peer_value/value for times, value/peer_value for rates
@@ -34,15 +32,18 @@ Each row is the median of at least five repetitions, in turns with those of the 
 
 Memory rows: guests whose transmit rings hold prepared frames and whose receive rings take one copy.
 batch: frames a guest has ready at once; ports: all of them send, but with /idle only two do;
-addresses: spread over the ports, sources and destinations random; cores=2: two workers. In the pipe
-rows frames come and go through ports.Pipe (two copies more than the limit's one) from a generator
-and sink, which with cores=2 have a core of their own. limit is the bare loop that parses, looks two
+addresses: spread over the ports, sources and destinations random; /random, and with 1M addresses: the
+frames do not repeat, so that no branch predictor learns them; cores=2: two workers. In the pipe rows
+frames come and go through ports.Pipe (two copies where the limit has one) from a generator and sink,
+which with cores=2 have a core of their own. limit is the bare loop that parses, looks two
 addresses up in an open-addressing table and copies once, for 65,535 bytes the bare copy.
 A growth row is how many times more a frame costs with more addresses or ports.
 
 tap and afpacket rows need root, iproute2 and for TCP iperf3. They run in a network namespace of
-their own. limit is a bare relay between the two devices, peer the kernel bridge, or Open vSwitch
-where it is installed.
+their own. limit is a bare relay between the two devices, peer the kernel bridge between veth, or
+Open vSwitch in user space where it is installed. 64B is what arrives of more than can arrive, from a
+sender with a core of its own; cpu is the switch process's time, in the kernel too. Rows with several
+processes believe the clock, so only figures from a machine that is otherwise idle mean something.
 
 Flags:
 `
@@ -57,7 +58,7 @@ func main() {
 	pattern := flag.String("run", "", "run only rows whose name matches this `regexp`")
 	list := flag.Bool("list", false, "print the names of the rows and stop")
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this `file`; tag who tells ours, peer and limit apart")
-	flag.DurationVar(&opt.rep, "rep", 0, "take `this` long for a repetition, which profiles like; 0 is what suits the row")
+	flag.DurationVar(&opt.rep, "rep", 0, "`duration` of a repetition, longer for a profile; 0 is what suits the row")
 	flag.BoolVar(&opt.json, "json", false, "print one JSON object a line")
 	flag.BoolVar(&opt.short, "short", false, "take less time: under 90 seconds instead of 6 minutes")
 	flag.Usage = func() {
@@ -91,11 +92,12 @@ func main() {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		defer pprof.StopCPUProfile()
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	runAll(ctx, benches, opt, newPrinter(os.Stdout, opt))
+	ok := runAll(benches, opt, newPrinter(os.Stdout, opt))
+	pprof.StopCPUProfile()
+	if !ok {
+		os.Exit(1)
+	}
 }
 
 func allBenches() []*bench {

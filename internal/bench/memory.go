@@ -123,9 +123,10 @@ func newScene(cores int) (*scene, error) {
 		return nil, skip(fmt.Sprintf("needs %d processors", cores))
 	}
 	s := &scene{}
+	// A value that was set also keeps the runtime from following what pinning does.
+	procs := runtime.GOMAXPROCS(cores)
+	s.later(func() { runtime.GOMAXPROCS(procs) })
 	if cores == 1 {
-		procs := runtime.GOMAXPROCS(1)
-		s.later(func() { runtime.GOMAXPROCS(procs) })
 		s.later(pinProcess(len(cpus) - 1))
 	}
 	return s, nil

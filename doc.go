@@ -7,6 +7,10 @@
 //   - [github.com/hvswitch/hvswitch/vswitch] is the switch: a host with external, internal and
 //     private switches, vNICs, management vNICs and uplinks. Most programs need this one and a
 //     backend.
+//   - [github.com/hvswitch/hvswitch/vswitch/acl] is the access control of a vNIC: rules and tracked
+//     connections.
+//   - [github.com/hvswitch/hvswitch/vlan] is what VLANs and private VLANs mean: tags, sets of ids and
+//     port modes, usable without the switch.
 //   - [github.com/hvswitch/hvswitch/ports] is the contract between the switch and the devices that
 //     carry its frames, and Pipe, a cable in memory for guests in the same process and for tests.
 //   - [github.com/hvswitch/hvswitch/ports/tap] is the backend for the kernel's TAP devices.

@@ -57,7 +57,7 @@ func (o *Offload) Needs() Offloads {
 	default:
 		n |= offloadUnknown
 	}
-	if o.ECN {
+	if o.ECN && (o.Segment == SegmentTCP4 || o.Segment == SegmentTCP6) {
 		n |= OffloadECN
 	}
 	return n

@@ -1,8 +1,12 @@
 package vswitch
 
 import (
+	"time"
+
+	"github.com/hvswitch/hvswitch/internal/header"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // burst is a batch of frames on its way through the switch, with what the switch knows of each. The
@@ -11,7 +15,8 @@ type burst struct {
 	sw     *Switch
 	snap   *snapshot
 	in     *portView
-	now    uint32 // in units of fdbTick
+	clock  time.Duration // since the host was made
+	now    uint32        // clock in units of fdbTick
 	frames []*ports.Frame
 	meta   []meta // of frames, by index
 
@@ -21,7 +26,30 @@ type burst struct {
 	floods   bool // some frame goes to more than one port
 	tagged   bool // some frame is in a VLAN or has a priority
 	queue    int  // the receive queue's number: frames of one queue leave by one queue
+	parsed   bool // headers are those of frames
+
+	*scratch
+}
+
+// scratch is memory of a worker for the bursts that need it.
+type scratch struct {
+	headers  [burstSize]header.Header // by index in burst.frames; valid once parsed
+	packets  [burstSize]acl.Packet
+	admitted []*ports.Frame
 	touched  uint64
+}
+
+// parse parses the headers of the frames that are alive, if that has not been done.
+func (b *burst) parse() {
+	if b.parsed {
+		return
+	}
+	b.parsed = true
+	for i, f := range b.frames {
+		if b.meta[i].drop == 0 {
+			b.headers[i].Parse(f.Head(), f.Len())
+		}
+	}
 }
 
 // meta is what the switch knows of one frame.

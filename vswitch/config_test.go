@@ -2,6 +2,7 @@ package vswitch_test
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // everyFieldSet fails when a field of a configuration has its zero value, so that a new setting
@@ -35,10 +37,14 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		everyFieldSet(t, sw)
 		require.Equal(t, sw, l.newSwitch("lab", sw).Config())
 
+		policy, err := acl.Compile(nil)
+		require.NoError(t, err)
 		vnic := vswitch.VNICConfig{
 			ID: "vnic-1", Switch: "lab", Management: true, MAC: stranger(1), AllowSpoofing: true,
 			BlockUnknownUnicast: true, Hairpin: true, MaxAddresses: 99, Notes: "of the host",
-			VLAN: vlan.Access(7), IEEEPriorityTag: true,
+			VLAN: vlan.Access(7), IEEEPriorityTag: true, DHCPGuard: true, RouterGuard: true,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}, IPSourceGuard: true, ARPInspection: true,
+			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
 		}
 		everyFieldSet(t, vnic)
 		made := l.guest("made", vnic)

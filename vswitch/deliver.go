@@ -17,19 +17,16 @@ type delivery struct {
 type group struct {
 	to     *portView
 	frames []*ports.Frame
-	metas  []*meta // of frames; only in a burst with VLANs
+	index  []uint16 // of frames in the burst
 	bytes  uint64
 }
 
-func (g *group) clear() { g.frames, g.metas, g.bytes = g.frames[:0], g.metas[:0], 0 }
+func (g *group) clear() { g.frames, g.index, g.bytes = g.frames[:0], g.index[:0], 0 }
 
 func (g *group) add(b *burst, i int) {
-	m := &b.meta[i]
 	g.frames = append(g.frames, b.frames[i])
-	g.bytes += uint64(m.len)
-	if b.tagged {
-		g.metas = append(g.metas, m)
-	}
+	g.index = append(g.index, uint16(i))
+	g.bytes += uint64(b.meta[i].len)
 }
 
 // groupFor returns the group of port index, or nil when there is no such port.
@@ -93,9 +90,16 @@ func (w *worker) deliver(b *burst) {
 
 // transmit copies the frames of a group to a port and counts what became of them.
 func (w *worker) transmit(b *burst, to *portView, g *group) {
-	frames, bytes := g.frames, g.bytes
+	frames, index, bytes := g.frames, g.index, g.bytes
 	if b.tagged {
-		frames, bytes = w.leave(to, frames, g.metas)
+		frames, index, bytes = w.leave(b, to, frames, index)
+	}
+	if to.acl != nil { // what does not leave here must not become a connection
+		frames = receivedByVM(b, to, frames, index)
+		bytes = lenOf(frames)
+	}
+	if len(frames) == 0 {
+		return
 	}
 	if !to.up.Load() {
 		to.count.drop(DropLinkDown, len(frames))
@@ -123,6 +127,7 @@ func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64) {
 	dropped := 0
 	for len(frames) > 0 {
 		n, err := q.tx.Send(frames)
+		n = max(0, min(n, len(frames))) // whatever the backend says
 		if n == len(frames) {
 			break
 		}

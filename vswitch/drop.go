@@ -23,6 +23,17 @@ const (
 	DropInvalidSource   // a group or zero source address
 	DropSpoofedSource   // not the address of the vNIC, which may not spoof
 	DropSourceElsewhere // the source is a configured address of another port
+	DropMalformed       // headers that a guard or an ACL cannot judge
+	DropEncapsulated    // an encapsulation that hides a packet from the guards
+	DropBadFragment     // a fragment that could change what was let pass
+	DropDHCPServer      // a message of a DHCP server, from a vNIC with DHCPGuard
+	DropRouterMessage   // a router advertisement or redirect, from a vNIC with RouterGuard
+	DropSourceAddress   // an IP source that is not assigned to the vNIC
+	DropFalseARP        // ARP with an address that is not the vNIC's
+	DropFalseND         // Neighbor Discovery with an address that is not the vNIC's
+	DropAddressLimit    // one IP address more than the vNIC may use
+	DropACLOut          // sent by the VM and denied by its ACL
+	DropStormLimit      // flooded more often than the vNIC may
 	DropReserved        // to 01-80-C2-00-00-00 … 0F, which bridges do not forward (IEEE 802.1Q table 8-1)
 	DropNoDestination   // no port to send it to
 	DropSamePort        // the destination is where it came from
@@ -35,6 +46,7 @@ const (
 	DropTooBig                                       // longer than the MTU of the port
 	DropUnsupportedOffload                           // segmentation that neither the port nor software can do
 	DropBackendError                                 // the backend failed
+	DropACLIn                                        // denied by the ACL of the VM that would receive it
 	DropNotMember                                    // the port is not in the VLAN, or kept apart by a private VLAN
 
 	numDropReasons = iota + DropSamePort + 1
@@ -53,6 +65,18 @@ var dropNames = [numDropReasons]string{
 	DropInvalidSource:      "invalid source",
 	DropSpoofedSource:      "spoofed source",
 	DropSourceElsewhere:    "source elsewhere",
+	DropMalformed:          "malformed headers",
+	DropEncapsulated:       "hidden by encapsulation",
+	DropBadFragment:        "deceptive fragment",
+	DropDHCPServer:         "DHCP server message",
+	DropRouterMessage:      "router message",
+	DropSourceAddress:      "IP source not assigned",
+	DropFalseARP:           "false ARP",
+	DropFalseND:            "false neighbor discovery",
+	DropAddressLimit:       "address limit",
+	DropACLOut:             "denied by ACL, outbound",
+	DropACLIn:              "denied by ACL, inbound",
+	DropStormLimit:         "storm limit",
 	DropReserved:           "reserved address",
 	DropNoDestination:      "no destination",
 	DropSamePort:           "same port",

@@ -15,10 +15,11 @@ import (
 // see is what the data path does with the source of a frame: it reports whether the frame may pass.
 func see(f *fdb, k fdbKey, at int, now uint32) bool {
 	b := &burst{
-		sw:   &Switch{fdb: f},
-		in:   &portView{port: &port{index: at}},
-		now:  now,
-		meta: []meta{{src: uint64(k) & macMask, fid: uint16(k >> 48)}},
+		scratch: new(scratch),
+		sw:      &Switch{fdb: f},
+		in:      &portView{port: &port{index: at}},
+		now:     now,
+		meta:    []meta{{src: uint64(k) & macMask, fid: uint16(k >> 48)}},
 	}
 	learn(b)
 	return b.meta[0].drop == 0
@@ -584,7 +585,7 @@ func TestLookUpsAndRefreshesDoNotAllocate(t *testing.T) {
 		n++
 		f.table.Load().find(testKey(n % 20_000))
 	}))
-	b := &burst{sw: &Switch{fdb: f}, in: &portView{port: &port{}}, meta: make([]meta, 64)}
+	b := &burst{scratch: new(scratch), sw: &Switch{fdb: f}, in: &portView{port: &port{}}, meta: make([]meta, 64)}
 	require.Zero(t, testing.AllocsPerRun(1000, func() {
 		b.now++
 		for i := range b.meta {

@@ -27,6 +27,10 @@ type HostConfig struct {
 	// Logger receives changes of configuration and link, and failures. The default discards.
 	Logger *slog.Logger
 
+	// Events, if not nil, is called with each Event, on the goroutine on which it was noticed. It
+	// must not block and must not call the Host or what it holds.
+	Events func(Event)
+
 	// MACPool is where vNICs without a MAC of their own get one. The default is 256 locally
 	// administered addresses, chosen at random.
 	MACPool MACRange
@@ -38,6 +42,7 @@ type HostConfig struct {
 type Host struct {
 	name    string
 	log     *slog.Logger
+	event   func(Event)
 	start   time.Time
 	workers []*worker
 	queues  atomic.Int64
@@ -78,6 +83,7 @@ func NewHost(cfg *HostConfig) (*Host, error) {
 	h := &Host{
 		name:     c.Name,
 		log:      c.Logger,
+		event:    c.Events,
 		start:    time.Now(),
 		stop:     make(chan struct{}),
 		stopped:  make(chan struct{}),
@@ -158,12 +164,17 @@ func sortedByName[T any](m map[string]T) []T {
 	return l
 }
 
-// now returns the time since the host was made in units of fdbTick; never 0.
-func (h *Host) now() uint32 { return uint32(time.Since(h.start)/fdbTick) + 1 }
+// clock returns the time since the host was made.
+func (h *Host) clock() time.Duration { return time.Since(h.start) }
+
+// now returns the clock in units of fdbTick; never 0.
+func (h *Host) now() uint32 { return fdbTime(h.clock()) }
+
+func fdbTime(clock time.Duration) uint32 { return uint32(clock/fdbTick) + 1 }
 
 func (h *Host) nextQueue() int { return int(h.queues.Add(1) - 1) }
 
-// housekeeping forgets addresses that have aged.
+// housekeeping forgets addresses and connections that have aged.
 func (h *Host) housekeeping() {
 	defer close(h.stopped)
 	t := time.NewTicker(time.Second)
@@ -173,6 +184,11 @@ func (h *Host) housekeeping() {
 		case <-t.C:
 			for _, s := range h.Switches() {
 				s.fdb.sweep(h.now())
+				for p := range s.snap.Load().ports.all() {
+					if p.acl != nil {
+						p.connections.Sweep(h.clock())
+					}
+				}
 			}
 		case <-h.stop:
 			return
@@ -197,7 +213,9 @@ func (h *Host) queueFailed(q *rxQueue, err error) {
 	if q.removed.Swap(true) {
 		return
 	}
-	q.port.up.Store(false)
+	if q.port.up.Swap(false) {
+		q.port.sw.uplinkChanged(q.port, false)
+	}
 	if errors.Is(err, ports.ErrClosed) {
 		h.log.Info("backend closed", "switch", q.port.sw.name, "port", q.port.name)
 	} else {

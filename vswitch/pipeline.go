@@ -15,14 +15,28 @@ func compile(p *portView) []stage {
 	} else {
 		stages = append(stages, admit(&p.vlan, p.keepPriority))
 	}
-	switch {
-	case p.mac == 0 || p.spoofing:
-		stages = append(stages, validSource, learn)
-	case p.trunk():
-		stages = append(stages, onlySource(p.mac), learn)
-	default:
-		// Its address in its only VLAN is configured, so there is nothing to learn.
+	// The address of a vNIC in its only VLAN is configured, so there is nothing to learn.
+	configured := p.mac != 0 && !p.spoofing
+	if configured {
 		stages = append(stages, onlySource(p.mac))
+	} else {
+		stages = append(stages, validSource)
 	}
-	return append(stages, forward)
+	if p.guard != nil {
+		stages = append(stages, guards(p.guard))
+	}
+	if p.addresses != nil {
+		stages = append(stages, limitAddresses(p.addresses))
+	}
+	if p.acl != nil {
+		stages = append(stages, sentByVM(p.acl, p.connections))
+	}
+	if !configured || p.trunk() {
+		stages = append(stages, learn)
+	}
+	stages = append(stages, forward)
+	if p.storm != nil {
+		stages = append(stages, limitStorm(p.storm))
+	}
+	return stages
 }

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/hvswitch/hvswitch/internal/guard"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // port is where a backend is plugged into a switch: its queues, its link and its counters.
@@ -18,7 +20,7 @@ type port struct {
 	rx         []*rxQueue
 	tx         []*txQueue
 	up         atomic.Bool
-	linkEvents atomic.Uint64
+	linkEvents atomic.Uint64 // that refreshLink has not seen to
 	count      *counters
 	errors     atomic.Uint64 // times the backend refused a frame for a reason of its own
 }
@@ -34,6 +36,12 @@ type portView struct {
 	keepPriority bool // of what the port sends
 	priorityTag  bool // tell the port the priority of untagged frames
 	spoofing     bool
+	guard        *guard.Program // nil without guards
+	addresses    *guard.Limit   // of the guest; nil without a limit
+	storm        *guard.Storm   // nil without a limit
+	acl          *acl.Policy    // nil without rules
+	connections  *acl.State     // with acl
+	protected    bool
 	blockUnknown bool
 	hairpin      bool
 	maxAddresses int
@@ -42,10 +50,13 @@ type portView struct {
 // trunk reports whether the port carries several VLANs.
 func (p *portView) trunk() bool { return p.vlan.Kind() == vlan.KindTrunk }
 
+// maxQueues bounds the queues of a backend in each direction; virtio-net has as many pairs at most.
+const maxQueues = 1 << 15
+
 // newPort makes a port for b on s. It is not part of a snapshot and nobody serves it yet.
 func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, error) {
 	info := b.Info()
-	if info.RxQueues < 1 || info.TxQueues < 1 || info.MTU < 1 {
+	if info.RxQueues < 1 || info.RxQueues > maxQueues || info.TxQueues < 1 || info.TxQueues > maxQueues || info.MTU < 1 || info.MTU > 65535 {
 		return nil, fmt.Errorf("backend reports %d receive queues, %d transmit queues and MTU %d: %w",
 			info.RxQueues, info.TxQueues, info.MTU, ErrInvalid)
 	}
@@ -68,14 +79,20 @@ func (p *port) watchLink() {
 }
 
 // refreshLink asks the backend for the state of its link. It does not take it from the event, which
-// may be overtaken by a later one, and asks again when another comes meanwhile.
+// may be overtaken by a later one. One goroutine at a time asks, and again when another event comes
+// meanwhile, so that changes are told in their order.
 func (p *port) refreshLink() {
-	p.linkEvents.Add(1)
-	for seen := uint64(0); seen != p.linkEvents.Load(); {
-		seen = p.linkEvents.Load()
+	if p.linkEvents.Add(1) > 1 {
+		return
+	}
+	for seen := uint64(1); ; seen = p.linkEvents.Load() {
 		l := ports.LinkOf(p.backend)
 		if p.up.Swap(l.Up) != l.Up {
 			p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
+			p.sw.uplinkChanged(p, l.Up)
+		}
+		if p.linkEvents.CompareAndSwap(seen, 0) {
+			return
 		}
 	}
 }

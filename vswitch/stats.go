@@ -47,7 +47,8 @@ func (c *counters) stats(name string) PortStats {
 
 // PortStats are the counters of a vNIC or NIC since it was added to its host. Directions are the
 // switch's: Rx was received from the port, Tx was sent to it. Bytes are those of the frames without FCS
-// and without a tag that rides beside them. A frame that asks for segmentation counts as one.
+// and without a tag that rides beside them. A frame that asks for segmentation counts as one,
+// and as its segments where it is cut before it is sent.
 type PortStats struct {
 	Port              string // name of the vNIC or NIC
 	RxFrames, RxBytes uint64

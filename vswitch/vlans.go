@@ -55,11 +55,11 @@ var admitDrops = [...]DropReason{
 }
 
 // leave gives each frame the tag with which it leaves at a port, and drops those that may not leave
-// there. It returns the others and their length.
-func (w *worker) leave(to *portView, frames []*ports.Frame, metas []*meta) (out []*ports.Frame, bytes uint64) {
-	out = w.leaving[:0]
+// there. It returns the others, their index and their length.
+func (w *worker) leave(b *burst, to *portView, frames []*ports.Frame, index []uint16) (out []*ports.Frame, at []uint16, bytes uint64) {
+	out, at = w.leaving[:0], w.leavingIndex[:0]
 	for i, f := range frames {
-		m := metas[i]
+		m := &b.meta[index[i]]
 		tpid, tci, why := to.vlan.Deliver(m.tci, m.nested)
 		if why != 0 {
 			to.count.drop(DropNotMember, 1)
@@ -69,11 +69,11 @@ func (w *worker) leave(to *portView, frames []*ports.Frame, metas []*meta) (out 
 			tpid, tci = vlan.TPID8021Q, priority
 		}
 		f.VLAN = ports.Tag{TPID: tpid, TCI: tci}
-		out = append(out, f)
+		out, at = append(out, f), append(at, index[i])
 		bytes += uint64(m.len)
 	}
-	w.leaving = out
-	return out, bytes
+	w.leaving, w.leavingIndex = out, at
+	return out, at, bytes
 }
 
 const vidMask = 0xfff

@@ -2,9 +2,13 @@ package vswitch
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
+	"github.com/hvswitch/hvswitch/internal/guard"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // VNICConfig configures a VNIC. A nil *VNICConfig or zero fields mean the defaults.
@@ -48,6 +52,37 @@ type VNICConfig struct {
 	// 4,194,304, 1,024 by default. A new one takes the place of an old one.
 	MaxAddresses int
 
+	// DHCPGuard drops messages of DHCPv4 and DHCPv6 servers that the guest sends, RouterGuard its
+	// router advertisements and redirects (ICMPv4 types 5 and 9, ICMPv6 types 134 and 137). Both
+	// also drop what could be such a message to its receiver but cannot be judged: malformed
+	// headers and deceptive fragments (RFC 7113, RFC 7610).
+	DHCPGuard, RouterGuard bool
+
+	// Addresses are the IP addresses assigned to the vNIC: single ones as prefixes of full
+	// length, and whole subnets. IPSourceGuard drops IP packets from others, and ARPInspection
+	// ARP and Neighbor Discovery messages that claim others, or another MAC. The link-local IPv6
+	// address made from the MAC (RFC 4291, appendix A) is always assigned, with AnyLinkLocal the
+	// other link-local addresses too.
+	Addresses                    []netip.Prefix
+	IPSourceGuard, ARPInspection bool
+	AnyLinkLocal                 bool
+
+	// MaxDynamicAddresses bounds the IP addresses, IPv4 and IPv6 alike, that the guest uses beside
+	// Addresses: 1 to 4,096; 0 means no bound. One that was not used for five minutes does not count.
+	MaxDynamicAddresses int
+
+	// StormLimit bounds the frames that the guest may have flooded, broadcast, multicast and
+	// unknown unicast together: frames a second, of which as many may come at once; 0 means no
+	// bound.
+	StormLimit uint32
+
+	// ACL says what the VM may send and receive. Nil allows everything. A policy may be shared by
+	// many vNICs.
+	ACL *acl.Policy
+
+	// ProtectedNetwork names the vNIC in the Event of a lost uplink.
+	ProtectedNetwork bool
+
 	Notes string
 }
 
@@ -62,8 +97,52 @@ type VNIC struct {
 
 	cfg     VNICConfig // under Host.mu, as all below
 	mac     ports.MAC
+	policy  policy
 	port    *port // nil while disconnected
 	deleted bool
+}
+
+// policy is what the guards and limits of a vNIC work with. State in it outlives changes of other
+// settings.
+type policy struct {
+	guard       *guard.Program
+	addresses   *guard.Limit
+	storm       *guard.Storm
+	connections *acl.State
+}
+
+// newPolicy returns the policy for c and mac, with the state of v where it still fits.
+func (v *VNIC) newPolicy(c *VNICConfig, mac ports.MAC) (policy, error) {
+	n := v.policy
+	g := guard.Config{
+		DHCP: c.DHCPGuard, Router: c.RouterGuard,
+		Source: c.IPSourceGuard, Inspect: c.ARPInspection,
+		MAC: mac, Addresses: c.Addresses, AnyLinkLocal: c.AnyLinkLocal,
+	}
+	if c.AllowSpoofing {
+		g.MAC = ports.MAC{}
+	}
+	var err error
+	if n.guard, err = guard.Compile(&g); err != nil {
+		return n, fmt.Errorf("vNIC %q: %w: %w", v.name, err, ErrInvalid)
+	}
+	same := slices.Equal(c.Addresses, v.cfg.Addresses)
+	if c.MaxDynamicAddresses != v.cfg.MaxDynamicAddresses || !same {
+		n.addresses = nil
+		if c.MaxDynamicAddresses != 0 {
+			limit := guard.LimitConfig{Max: c.MaxDynamicAddresses, Static: c.Addresses}
+			if n.addresses, err = guard.NewLimit(&limit); err != nil {
+				return n, fmt.Errorf("vNIC %q: dynamic addresses: %w: %w", v.name, err, ErrInvalid)
+			}
+		}
+	}
+	if c.StormLimit != v.cfg.StormLimit {
+		n.storm = guard.NewStorm(c.StormLimit, 0)
+	}
+	if c.ACL != nil && n.connections == nil {
+		n.connections = acl.NewState()
+	}
+	return n, nil
 }
 
 // NewVNIC adds a vNIC whose frames go by b, and connects it when the switch it names exists. On
@@ -80,6 +159,7 @@ func (h *Host) NewVNIC(name string, b ports.Backend, cfg *VNICConfig) (*VNIC, er
 	var c VNICConfig
 	if cfg != nil {
 		c = *cfg
+		c.Addresses = slices.Clone(c.Addresses)
 	}
 	v := &VNIC{host: h, name: name, backend: b}
 	err := v.check(&c)
@@ -94,8 +174,11 @@ func (h *Host) NewVNIC(name string, b ports.Backend, cfg *VNICConfig) (*VNIC, er
 		delete(h.ids, c.ID)
 		return nil, err
 	}
-	v.cfg, v.mac = c, mac
-	if err := v.connect(); err != nil {
+	if v.policy, err = v.newPolicy(&c, mac); err == nil {
+		v.cfg, v.mac = c, mac
+		err = v.connect()
+	}
+	if err != nil {
 		v.releaseMAC(mac)
 		delete(h.ids, c.ID)
 		return nil, err
@@ -177,6 +260,12 @@ func (v *VNIC) view(p *port) *portView {
 		blockUnknown: v.cfg.BlockUnknownUnicast,
 		hairpin:      v.cfg.Hairpin,
 		maxAddresses: v.cfg.MaxAddresses,
+		guard:        v.policy.guard,
+		addresses:    v.policy.addresses,
+		storm:        v.policy.storm,
+		acl:          v.cfg.ACL,
+		connections:  v.policy.connections,
+		protected:    v.cfg.ProtectedNetwork,
 	}
 	w.ingress = compile(w)
 	return w
@@ -232,7 +321,9 @@ func (v *VNIC) Connected() bool {
 func (v *VNIC) Config() VNICConfig {
 	v.host.mu.Lock()
 	defer v.host.mu.Unlock()
-	return v.cfg
+	c := v.cfg
+	c.Addresses = slices.Clone(c.Addresses)
+	return c
 }
 
 // SetConfig changes the vNIC while traffic flows: all of c, or with an error nothing. A frame sees
@@ -253,7 +344,8 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 	if err := v.check(&c); err != nil {
 		return err
 	}
-	oldCfg, oldMAC := v.cfg, v.mac
+	c.Addresses = slices.Clone(c.Addresses)
+	oldCfg, oldMAC, oldPolicy := v.cfg, v.mac, v.policy
 	if c.MAC != v.cfg.MAC {
 		mac, err := v.takeMAC(c.MAC)
 		if err != nil {
@@ -261,12 +353,16 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 		}
 		v.mac = mac
 	}
-	v.cfg = c
-	if err := v.apply(oldCfg); err != nil {
+	policy, err := v.newPolicy(&c, v.mac)
+	if err == nil {
+		v.cfg, v.policy = c, policy
+		err = v.apply(oldCfg)
+	}
+	if err != nil {
 		if v.mac != oldMAC {
 			v.releaseMAC(v.mac)
 		}
-		v.cfg, v.mac = oldCfg, oldMAC
+		v.cfg, v.mac, v.policy = oldCfg, oldMAC, oldPolicy
 		if v.port == nil {
 			v.connect()
 		}
@@ -287,6 +383,26 @@ func (v *VNIC) apply(old VNICConfig) error {
 	}
 	v.disconnect()
 	return v.connect()
+}
+
+// Connections returns the counts of the connections that the ACL of the vNIC tracks.
+func (v *VNIC) Connections() acl.Stats {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	if v.policy.connections == nil {
+		return acl.Stats{}
+	}
+	return v.policy.connections.Stats()
+}
+
+// Meters returns the readings of the meters of the vNIC's ACL, in the order of its rules.
+func (v *VNIC) Meters() []acl.MeterReading {
+	v.host.mu.Lock()
+	defer v.host.mu.Unlock()
+	if v.cfg.ACL == nil {
+		return nil
+	}
+	return v.policy.connections.Meters(v.cfg.ACL)
 }
 
 // Stats returns the counters of the vNIC.

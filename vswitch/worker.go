@@ -35,15 +35,17 @@ const (
 // worker moves frames. It owns a set of receive queues, polls those that have work, runs each batch
 // through the pipeline to its end, and sleeps in one wait when there is none.
 type worker struct {
-	host      *Host
-	batch     *ports.Batch
-	burst     burst
-	meta      [burstSize]meta
-	delivery  delivery
-	now       uint32 // in units of fdbTick
-	segmenter segment.Segmenter
-	adapted   []*ports.Frame
-	leaving   []*ports.Frame
+	host         *Host
+	batch        *ports.Batch
+	burst        burst
+	meta         [burstSize]meta
+	delivery     delivery
+	clock        time.Duration // since the host was made
+	scratch      scratch
+	segmenter    segment.Segmenter
+	adapted      []*ports.Frame
+	leaving      []*ports.Frame
+	leavingIndex []uint16
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64
@@ -76,13 +78,14 @@ type rxQueue struct {
 }
 
 func newWorker(h *Host) *worker {
-	return &worker{
+	w := &worker{
 		host:  h,
 		batch: ports.NewBatch(burstSize),
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
-		now:   h.now(),
 	}
+	w.burst.scratch = &w.scratch
+	return w
 }
 
 // attach makes the worker serve a queue.
@@ -157,11 +160,11 @@ func (w *worker) run() {
 		w.takeReady()
 		if len(w.active) == 0 {
 			w.sleep()
-			w.now = w.host.now()
+			w.clock = w.host.clock()
 			continue
 		}
 		if turn%clockTurns == 0 {
-			w.now = w.host.now()
+			w.clock = w.host.clock()
 		}
 		busy := false
 		for i := 0; i < len(w.active); {
@@ -262,12 +265,12 @@ func (w *worker) serve(q *rxQueue) bool {
 	b.frames = w.batch.Frames()
 	busy := len(b.frames) > 0
 	if busy {
-		b.now, b.queue = w.now, q.number
+		b.clock, b.now, b.queue = w.clock, fdbTime(w.clock), q.number
 		w.process(b)
 		w.batch.Reset()
 		q.rx.Release()
 	}
-	*b = burst{touched: b.touched} // keep nothing alive
+	*b = burst{scratch: &w.scratch} // keep nothing alive
 	if err != nil {
 		w.host.queueFailed(q, err)
 	}

@@ -9,17 +9,18 @@ import (
 func sentByVM(policy *acl.Policy, state *acl.State) stage {
 	return func(b *burst) {
 		b.parse()
-		packets := b.packets[:0]
-		for i := range b.frames {
-			if b.meta[i].drop == 0 {
-				packets = append(packets, b.packet(i))
-			}
-		}
-		state.Check(policy, acl.Out, b.clock, packets)
 		n := 0
 		for i := range b.frames {
+			if b.meta[i].drop == 0 {
+				b.describe(&b.packets[n], i)
+				n++
+			}
+		}
+		state.Check(policy, acl.Out, b.clock, b.packets[:n])
+		n = 0
+		for i := range b.frames {
 			if m := &b.meta[i]; m.drop == 0 {
-				if !packets[n].Verdict.Allowed() {
+				if !b.packets[n].Verdict.Allowed() {
 					m.drop = DropACLOut
 				}
 				n++
@@ -31,9 +32,9 @@ func sentByVM(policy *acl.Policy, state *acl.State) stage {
 // receivedByVM takes from a group the frames that the ACL of the vNIC does not let its VM receive.
 func receivedByVM(b *burst, to *portView, frames []*ports.Frame, index []uint16) []*ports.Frame {
 	b.parse()
-	packets := b.packets[:0]
-	for _, i := range index {
-		packets = append(packets, b.packet(int(i)))
+	packets := b.packets[:len(index)]
+	for n, i := range index {
+		b.describe(&packets[n], int(i))
 	}
 	to.connections.Check(to.acl, acl.In, b.clock, packets)
 	b.admitted = b.admitted[:0]
@@ -48,7 +49,8 @@ func receivedByVM(b *burst, to *portView, frames []*ports.Frame, index []uint16)
 	return b.admitted
 }
 
-// packet returns frame i as an ACL sees it.
-func (b *burst) packet(i int) acl.Packet {
-	return acl.Packet{Head: b.frames[i].Head(), Header: &b.headers[i], Len: int(b.meta[i].len), Isolation: uint32(b.meta[i].vid())}
+// describe makes p frame i as an ACL sees it.
+func (b *burst) describe(p *acl.Packet, i int) {
+	p.Head, p.Header = b.frames[i].Head(), &b.headers[i]
+	p.Len, p.Isolation = int(b.meta[i].len), uint32(b.meta[i].vid())
 }

@@ -385,13 +385,30 @@ func (s *Switch) takeIndex() int {
 	return s.indices - 1
 }
 
-// connectWaiting plugs in the vNICs that name the switch and are disconnected.
+// connectWaiting plugs in the vNICs that name the switch and are disconnected: all in one step, unless
+// one of them cannot be.
 func (s *Switch) connectWaiting() {
+	var waiting []*VNIC
+	var views []*portView
 	for _, v := range sortedByName(s.host.vnics) {
-		if v.port == nil && v.cfg.Switch == s.name {
-			if err := v.connect(); err != nil {
-				s.host.log.Error("vNIC not connected", "vnic", v.name, "switch", s.name, "error", err)
-			}
+		if v.port != nil || !v.belongs(s) {
+			continue
+		}
+		if p, err := newPort(s, v.name, v.backend, &v.count); err == nil {
+			waiting, views = append(waiting, v), append(views, v.view(p))
+		} else {
+			s.host.log.Error("vNIC not connected", "vnic", v.name, "switch", s.name, "error", err)
+		}
+	}
+	if s.replug(views, nil) == nil {
+		for i, v := range waiting {
+			v.port = views[i].port
+		}
+		return
+	}
+	for _, v := range waiting {
+		if err := v.connect(); err != nil {
+			s.host.log.Error("vNIC not connected", "vnic", v.name, "switch", s.name, "error", err)
 		}
 	}
 }

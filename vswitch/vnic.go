@@ -274,7 +274,7 @@ func (v *VNIC) view(p *port) *portView {
 // connect plugs the vNIC into the switch it names, if that exists and takes it.
 func (v *VNIC) connect() error {
 	s := v.host.switches[v.cfg.Switch]
-	if s == nil || v.cfg.Management && s.cfg.Type == Private {
+	if s == nil || !v.belongs(s) {
 		return nil
 	}
 	p, err := newPort(s, v.name, v.backend, &v.count)
@@ -286,6 +286,11 @@ func (v *VNIC) connect() error {
 	}
 	v.port = p
 	return nil
+}
+
+// belongs reports whether the vNIC is to be a port of s.
+func (v *VNIC) belongs(s *Switch) bool {
+	return v.cfg.Switch == s.name && !(v.cfg.Management && s.cfg.Type == Private)
 }
 
 // disconnect unplugs the vNIC.

@@ -482,7 +482,10 @@ func (f *fdb) owner(k fdbKey) (port int, ok bool) {
 func (f *fdb) addStatic(k fdbKey, port int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if _, slot := f.table.Load().slot(k); slot >= 0 {
+	if v, slot := f.table.Load().slot(k); slot >= 0 {
+		if v&valStatic != 0 && v.port() == port {
+			return // without a moment in which frames for it are flooded
+		}
 		f.remove(int32(slot))
 	}
 	f.add(k, learnedVal(port, 0)|valStatic, f.holders[port])

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hvswitch/hvswitch/ports"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // HostConfig configures a Host. A nil *HostConfig or zero fields mean the defaults.
@@ -184,16 +185,26 @@ func (h *Host) housekeeping() {
 		case <-t.C:
 			for _, s := range h.Switches() {
 				s.fdb.sweep(h.now())
-				for p := range s.snap.Load().ports.all() {
-					if p.acl != nil {
-						p.connections.Sweep(h.clock())
-					}
-				}
+			}
+			for _, c := range h.connections() {
+				c.Sweep(h.clock())
 			}
 		case <-h.stop:
 			return
 		}
 	}
+}
+
+// connections returns what the vNICs remember, be they connected and have an ACL now or not.
+func (h *Host) connections() (all []*acl.State) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, v := range h.vnics {
+		if c := v.policy.connections; c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // synchronize waits until no worker holds a snapshot, a queue or a frame from before the call.

@@ -41,7 +41,7 @@ func TestRowNames(t *testing.T) {
 				t.Errorf("two rows are called %s", r.name)
 			}
 			seen[r.name] = true
-			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "tap", "afpacket"}, group) {
+			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "tap", "afpacket"}, group) {
 				t.Errorf("%s does not begin with a group", r.name)
 			}
 			if r.unit == "" {
@@ -52,7 +52,8 @@ func TestRowNames(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/65535B/batch=1/ports=2/addresses=1k/cores=1"} {
+	for _, want := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/65535B/batch=1/ports=2/addresses=1k/cores=1",
+		"policy/guards", "policy/guards+acl/established", "policy/acl/rules=10000/stateful/new"} {
 		if !seen[want] {
 			t.Errorf("there is no row %s", want)
 		}
@@ -192,7 +193,8 @@ func TestMemoryRow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a second")
 	}
-	for _, name := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/64B/pipe/batch=32/cores=1"} {
+	for _, name := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/64B/pipe/batch=32/cores=1",
+		"policy/guards+acl+receiver/established", "policy/acl/rules=10/stateless/new", "policy/acl/rules=1000/stateful/established", "policy/acl/rules=1000/stateful/new"} {
 		for _, b := range selectRows(allBenches(), regexp.MustCompile("^"+regexp.QuoteMeta(name)+"$")) {
 			b.shortRep = time.Millisecond
 			for _, r := range b.run(options{short: true}, &quiet{}) {

@@ -89,10 +89,11 @@ type guestRx struct {
 	_       [cacheLine]byte // a queue's state is its worker's
 	frames  []ports.Frame
 	pairs   []macPair
+	patches []patch // with rewrite, instead of pairs
 	rewrite bool
 	batch   int
 	pos     int // next frame
-	pair    int // next pair, with rewrite
+	pair    int // next pair or patch, with rewrite
 	lent    int
 	watch   *stopwatch
 
@@ -119,10 +120,7 @@ func (q *guestRx) Recv(b *ports.Batch) error {
 	for i := range n {
 		f := &q.frames[q.pos+i]
 		if q.rewrite {
-			copy(f.Head(), q.pairs[q.pair][:])
-			if q.pair++; q.pair == len(q.pairs) {
-				q.pair = 0
-			}
+			q.rewriteNext(f.Head())
 		}
 		b.Lend(f)
 	}
@@ -132,6 +130,19 @@ func (q *guestRx) Recv(b *ports.Batch) error {
 	q.lent = n
 	q.left.Store(left - int64(n))
 	return nil
+}
+
+func (q *guestRx) rewriteNext(head []byte) {
+	n := len(q.patches)
+	if n > 0 {
+		copy(head[patchStart:], q.patches[q.pair][:])
+	} else {
+		n = len(q.pairs)
+		copy(head, q.pairs[q.pair][:])
+	}
+	if q.pair++; q.pair == n {
+		q.pair = 0
+	}
 }
 
 func (q *guestRx) Release() {

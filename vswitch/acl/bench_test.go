@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"testing"
 	"time"
 
@@ -13,172 +14,15 @@ import (
 
 const batch = 64
 
-// tcpFlow returns the i-th of many flows that the VM opens.
-func tcpFlow(i int) frame {
-	return frame{
-		d: Out, src: addr("10.0.0.5"), dst: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), proto: TCP,
-		sport: uint16(1024 + i>>16<<8 + i%199), dport: 443, flags: tcpSYN, window: 64000, payload: make([]byte, 10),
-	}
-}
-
-func openFlows(b testing.TB, s *State, p *Policy, n int) []Packet {
-	one := make([]Packet, 1)
-	check := func(f frame, want Reason) {
-		one[0] = f.packet()
-		s.Check(p, f.d, second, one)
-		require.Equal(b, want, one[0].Verdict.Reason, p.Describe(one[0].Verdict))
-	}
-	var list []Packet
-	for i := range n {
-		f := tcpFlow(i)
-		f.payload = nil
-		f.seq = 1000
-		check(f, New)
-		r := f.reply()
-		r.flags, r.seq, r.ack = tcpSYN|tcpACK, 5000, 1001
-		check(r, Established)
-		f.flags, f.seq, f.ack = tcpACK, 1001, 5001
-		check(f, Established)
-		f.payload = make([]byte, 100)
-		list = append(list, f.packet())
-	}
-	return list
-}
-
-func stateful(n int) *Config {
-	c := &Config{Connections: 4 << 20}
-	c.Extended = groupRules(newSource(1), n+2)
-	for i := range c.Extended {
-		c.Extended[i].Stateful = c.Extended[i].Action == Allow
-	}
-	return c
-}
-
-// run judges frames in batches as the switch does: each is parsed, then all are checked.
-func run(b *testing.B, s *State, p *Policy, list []Packet) {
-	var heads [][]byte
-	for _, q := range list {
-		heads = append(heads, q.Head)
-	}
-	var headers [batch]header.Header
-	var packets [batch]Packet
-	i, k := 0, 0
-	var spent time.Duration
-	for b.Loop() {
-		for k = range batch {
-			head := heads[i]
-			if i++; i == len(heads) {
-				i = 0
-			}
-			headers[k].Parse(head, len(head))
-			q := &packets[k]
-			q.Head, q.Header, q.Len, q.Isolation = head, &headers[k], len(head), 0
-		}
-		if s != nil {
-			s.Check(p, Out, second, packets[:])
-		}
-	}
-	_ = spent
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/frame")
-}
-
-func BenchmarkEstablished(b *testing.B) {
-	b.Run("parse only/flows=64", func(b *testing.B) {
-		run(b, nil, nil, openFlows(b, NewState(), must(stateful(0)), 64))
-	})
-	b.Run("parse only/flows=4096", func(b *testing.B) {
-		run(b, nil, nil, openFlows(b, NewState(), must(stateful(0)), 4096))
-	})
-	for _, rules := range []int{0, 10, 1000, 10000} {
-		for _, flows := range []int{64, 4096, 1 << 18} {
-			if rules != 10000 && flows > 4096 {
-				continue
-			}
-			var s *State
-			var p *Policy
-			var list []Packet
-			b.Run(fmt.Sprintf("rules=%d/flows=%d", rules, flows), func(b *testing.B) {
-				if s == nil {
-					s = NewState()
-					p, _ = Compile(stateful(rules))
-					list = openFlows(b, s, p, flows)
-					rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-				}
-				run(b, s, p, list)
-			})
-		}
-	}
-}
-
-func BenchmarkNew(b *testing.B) {
-	for _, rules := range []int{10, 1000, 10000} {
-		for _, limit := range []int{1000, 100000} {
-			var s *State
-			var p *Policy
-			var list []Packet
-			b.Run(fmt.Sprintf("rules=%d/conns=%d", rules, limit), func(b *testing.B) {
-				if s == nil {
-					s = NewState()
-					c := stateful(rules)
-					c.Connections = limit
-					p, _ = Compile(c)
-					for i := range 1 << 17 {
-						f := tcpFlow(i)
-						f.payload = nil
-						list = append(list, f.packet())
-					}
-					rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-				}
-				run(b, s, p, list)
-				require.Zero(b, s.Stats().Refused)
-			})
-		}
-	}
-}
-
-func BenchmarkStateless(b *testing.B) {
-	for _, rules := range []int{0, 10, 1000, 10000} {
-		var s *State
-		var p *Policy
-		var list []Packet
-		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) {
-			if s == nil {
-				s = NewState()
-				c := &Config{}
-				if rules > 0 {
-					c = stateful(rules)
-					for i := range c.Extended {
-						c.Extended[i].Stateful = false
-					}
-				}
-				p, _ = Compile(c)
-				for i := range 1024 {
-					f := tcpFlow(i)
-					list = append(list, f.packet())
-				}
-			}
-			run(b, s, p, list)
-		})
-	}
-}
-
-var _ = time.Now
-
-func must(c *Config) *Policy {
-	p, err := Compile(c)
-	if err != nil {
-		panic(err)
-	}
-	return p
+// near returns a prefix in 10.0.0.0/8.
+func (r source) near(bits int) []netip.Prefix {
+	a := netip.AddrFrom4([4]byte{10, byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())})
+	return []netip.Prefix{netip.PrefixFrom(a, bits).Masked()}
 }
 
 // groupRules are rules as security groups have them, one below the other in weight, and behind them a
 // denial of all that comes in and permission of all that goes out.
 func groupRules(r source, n int) (rules []ExtendedRule) {
-	near := func(bits int) []netip.Prefix {
-		a := netip.AddrFrom4([4]byte{10, byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())})
-		return []netip.Prefix{netip.PrefixFrom(a, bits).Masked()}
-	}
 	port := func() []PortRange {
 		return []PortRange{{First: pick[uint16](r, 22, 53, 80, 123, 443, 3306, 5432, 6379, 8080, 9090, 9200, 27017)}}
 	}
@@ -186,17 +30,17 @@ func groupRules(r source, n int) (rules []ExtendedRule) {
 		x := ExtendedRule{Weight: uint16(60000 - i), Direction: Both, Action: Allow, Protocol: TCP}
 		switch r.IntN(10) {
 		case 0, 1, 2, 3, 4:
-			x.Remote, x.LocalPorts = near(24+r.IntN(9)), port()
+			x.Remote, x.LocalPorts = r.near(24+r.IntN(9)), port()
 		case 5, 6:
-			x.Remote, x.RemotePorts, x.Protocol = near(16+r.IntN(9)), port(), UDP
+			x.Remote, x.RemotePorts, x.Protocol = r.near(16+r.IntN(9)), port(), UDP
 		case 7:
-			x.Remote, x.Protocol, x.Action = near(32), 0, Deny
+			x.Remote, x.Protocol, x.Action = r.near(32), 0, Deny
 		case 8:
 			first := uint16(r.IntN(60000))
 			x.LocalPorts = []PortRange{{first, first + 1 + uint16(r.IntN(1000))}}
-			x.Local, x.Remote = near(28), near(20)
+			x.Local, x.Remote = r.near(28), r.near(20)
 		case 9:
-			x.Local, x.Remote = near(32), near(24)
+			x.Local, x.Remote = r.near(32), r.near(24)
 		}
 		rules = append(rules, x)
 	}
@@ -208,15 +52,257 @@ func groupRules(r source, n int) (rules []ExtendedRule) {
 func hostileRules(r source, n int) (rules []ExtendedRule) {
 	for i := range n {
 		x := ExtendedRule{Weight: uint16(60000 - i), Direction: Both, Action: Allow}
-		a := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(r.Uint32()), byte(r.Uint32()), byte(r.Uint32())}), 32)
 		if i%2 == 0 {
-			x.Local, x.Remote = prefixes("10.0.0.0/9"), []netip.Prefix{prefix("10.0.0.0/9"), a}
+			x.Local, x.Remote = prefixes("10.0.0.0/9"), append(r.near(32), prefix("10.0.0.0/9"))
 			x.LocalPorts = []PortRange{{uint16(i), uint16(65535 - i)}}
 		} else {
-			x.Local, x.Remote = prefixes("10.128.0.0/9"), []netip.Prefix{prefix("10.128.0.0/9"), a}
+			x.Local, x.Remote = prefixes("10.128.0.0/9"), append(r.near(32), prefix("10.128.0.0/9"))
 			x.RemotePorts = []PortRange{{uint16(i), uint16(65535 - i)}}
 		}
 		rules = append(rules, x)
 	}
 	return rules
+}
+
+var ruleSets = []struct {
+	name string
+	make func(source, int) []ExtendedRule
+}{{"groups", groupRules}, {"hostile", hostileRules}}
+
+// randomFlows are flows received, three of four to the addresses of some rule.
+func randomFlows(r source, rules []ExtendedRule, hostile bool) []flow {
+	flows := make([]flow, 4096)
+	for i := range flows {
+		local, remote := r.near(32)[0].Addr().As4(), r.near(32)[0].Addr().As4()
+		if hostile {
+			local[1], remote[1] = local[1]|128, remote[1]&^128
+		} else if r.IntN(4) > 0 {
+			x := &rules[r.IntN(len(rules))]
+			if len(x.Remote) > 0 {
+				remote = x.Remote[0].Addr().As4()
+			}
+			if len(x.Local) > 0 {
+				local = x.Local[0].Addr().As4()
+			}
+		}
+		port := func() uint16 { return pick(r, 22, 80, 443, uint16(r.Uint32())) }
+		flows[i].addr[0] = uint64(be32(local[:]))<<32 | uint64(be32(remote[:]))
+		flows[i].tail = tailOf(port(), port(), 0, pick(r, TCP, UDP))
+	}
+	return flows
+}
+
+// BenchmarkClassify finds the rule of a packet, nothing else.
+func BenchmarkClassify(b *testing.B) {
+	for _, set := range ruleSets {
+		for _, n := range []int{10, 100, 1000, 10000} {
+			r := newSource(1)
+			rules := set.make(r, n)
+			flows := randomFlows(r, rules, set.name == "hostile")
+			p := compile(b, Config{Extended: rules}).programs[In.index()][v4]
+			b.Run(fmt.Sprintf("%s/rules=%d", set.name, n), func(b *testing.B) {
+				sum := int32(0)
+				for i := 0; b.Loop(); i++ {
+					sum += p.match(&flows[i%len(flows)], false)
+				}
+				flows[0].hash = uint32(sum) // so that it is needed
+			})
+		}
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	for _, set := range ruleSets {
+		for _, n := range []int{10, 1000, 10000} {
+			c := Config{Extended: set.make(newSource(1), n)}
+			b.Run(fmt.Sprintf("%s/rules=%d", set.name, n), func(b *testing.B) {
+				var before, behind runtime.MemStats
+				var p *Policy
+				for b.Loop() {
+					runtime.GC()
+					runtime.ReadMemStats(&before)
+					p = compile(b, c)
+				}
+				runtime.GC()
+				runtime.ReadMemStats(&behind)
+				b.ReportMetric(float64(behind.HeapAlloc-before.HeapAlloc)/1e6, "MB")
+				runtime.KeepAlive(p)
+			})
+		}
+	}
+}
+
+// stateful is a policy of n rules and two, of which those that allow make connections.
+func stateful(n int) *Config {
+	c := &Config{Connections: 1 << 22, Extended: groupRules(newSource(1), n+2)}
+	for i := range c.Extended {
+		c.Extended[i].Stateful = c.Extended[i].Action == Allow
+	}
+	return c
+}
+
+// tcpFlow returns the first segment of one of many connections that the VM opens.
+func tcpFlow(i int) frame {
+	return frame{
+		d: Out, src: addr("10.0.0.5"), dst: netip.AddrFrom4([4]byte{10, 1 + byte(i>>16), byte(i >> 8), byte(i)}), proto: TCP,
+		sport: uint16(1024 + i%199), dport: 443, flags: tcpSYN, seq: 1000, window: 64000,
+	}
+}
+
+// openFlows opens n connections and returns a segment of each.
+func openFlows(t testing.TB, s *State, p *Policy, n int) (list []Packet) {
+	one := make([]Packet, 1)
+	check := func(f frame) {
+		one[0] = f.packet()
+		s.Check(p, f.d, second, one)
+		require.True(t, one[0].Verdict.Allowed())
+	}
+	for i := range n {
+		f := tcpFlow(i)
+		check(f)
+		r := f.reply()
+		r.flags, r.seq, r.ack = tcpSYN|tcpACK, 5000, 1001
+		check(r)
+		f.flags, f.seq, f.ack = tcpACK, 1001, 5001
+		check(f)
+		f.payload = make([]byte, 100)
+		list = append(list, f.packet())
+	}
+	rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	return list
+}
+
+// run parses frames and judges them, in batches as the switch does; with a nil State it only parses them.
+func run(b *testing.B, s *State, p *Policy, list []Packet) {
+	heads := make([][]byte, len(list))
+	memory := make([]byte, 128*len(list)) // as dense as in a ring
+	for i := range list {
+		heads[i] = memory[128*i:][:copy(memory[128*i:], list[i].Head[:min(len(list[i].Head), 128)])]
+	}
+	var headers [batch]header.Header
+	var packets [batch]Packet
+	i := 0
+	for b.Loop() {
+		for k := range batch {
+			if i++; i == len(heads) {
+				i = 0
+			}
+			q := &packets[k]
+			headers[k].Parse(heads[i], list[i].Len)
+			q.Head, q.Header, q.Len, q.Isolation = heads[i], &headers[k], list[i].Len, 0
+		}
+		if s != nil {
+			s.Check(p, Out, second, packets[:])
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/frame")
+}
+
+// lazy makes what a benchmark needs once, and only when it runs.
+func lazy[T any](f func() T) func() T {
+	var v *T
+	return func() T {
+		if v == nil {
+			made := f()
+			v = &made
+		}
+		return *v
+	}
+}
+
+type scenery struct {
+	s    *State
+	p    *Policy
+	list []Packet
+}
+
+func BenchmarkEstablished(b *testing.B) {
+	for _, c := range []struct{ rules, flows int }{
+		{-1, 64}, {0, 64}, {10, 64}, {1000, 64}, {10000, 64}, {-1, 4096}, {10, 4096}, {10000, 4096}, {-1, 1 << 18}, {10, 1 << 18},
+	} {
+		with := lazy(func() (x scenery) {
+			x.s, x.p = NewState(), compile(b, *stateful(max(c.rules, 0)))
+			x.list = openFlows(b, x.s, x.p, c.flows)
+			if c.rules < 0 {
+				x.s = nil
+			}
+			return x
+		})
+		name := fmt.Sprintf("rules=%d/flows=%d", c.rules, c.flows)
+		if c.rules < 0 {
+			name = fmt.Sprintf("parse only/flows=%d", c.flows)
+		}
+		b.Run(name, func(b *testing.B) { run(b, with().s, with().p, with().list) })
+	}
+}
+
+// BenchmarkNew opens connections, each in place of an older one.
+func BenchmarkNew(b *testing.B) {
+	for _, rules := range []int{0, 10, 1000, 10000} {
+		with := lazy(func() (x scenery) {
+			c := stateful(rules)
+			c.Connections = 1000
+			x.s, x.p = NewState(), compile(b, *c)
+			for i := range 4096 {
+				f := tcpFlow(i)
+				x.list = append(x.list, f.packet())
+			}
+			rand.Shuffle(len(x.list), func(i, j int) { x.list[i], x.list[j] = x.list[j], x.list[i] })
+			return x
+		})
+		b.Run(fmt.Sprintf("rules=%d", rules), func(b *testing.B) { run(b, with().s, with().p, with().list) })
+	}
+}
+
+// BenchmarkStateless judges the packets of flows for which there are no connections.
+func BenchmarkStateless(b *testing.B) {
+	for _, rules := range []int{0, 10, 1000, 10000} {
+		for _, flows := range []int{64, 1024} {
+			with := lazy(func() (x scenery) {
+				c := stateful(rules)
+				for i := range c.Extended {
+					c.Extended[i].Stateful = false
+				}
+				x.s, x.p = NewState(), compile(b, *c)
+				for i := range flows {
+					f := tcpFlow(i)
+					f.flags = tcpACK
+					x.list = append(x.list, f.packet())
+				}
+				return x
+			})
+			b.Run(fmt.Sprintf("rules=%d/flows=%d", rules, flows), func(b *testing.B) { run(b, with().s, with().p, with().list) })
+		}
+	}
+}
+
+// BenchmarkMillions holds 3,000,000 connections in 64 states.
+func BenchmarkMillions(b *testing.B) {
+	p := compile(b, Config{Extended: []ExtendedRule{{Direction: Both, Action: Allow, Stateful: true}}})
+	var before, behind runtime.MemStats
+	for b.Loop() {
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		states := make([]*State, 64)
+		f := frame{d: In, src: addr("10.0.0.0"), dst: addr("10.0.0.5"), proto: UDP, sport: 1, dport: 2}
+		packets := make([]Packet, batch)
+		for i := range states {
+			states[i] = NewState()
+			for j := range packets {
+				packets[j] = f.packet()
+			}
+			for n := 0; n < 3_000_000/64; n += batch {
+				for j := range packets {
+					packets[j].Header.SrcPort, packets[j].Header.DstPort = uint16(n>>8), uint16(n+j)
+				}
+				states[i].Check(p, In, second, packets)
+			}
+		}
+		start := time.Now()
+		runtime.GC()
+		b.ReportMetric(float64(time.Since(start).Microseconds())/1000, "ms-GC")
+		runtime.ReadMemStats(&behind)
+		b.ReportMetric(float64(behind.HeapAlloc-before.HeapAlloc)/3_000_000, "B/connection")
+		runtime.KeepAlive(states)
+	}
 }

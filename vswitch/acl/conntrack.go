@@ -313,7 +313,7 @@ func (t *table) sweepFinds(p *Policy, now uint32, n int) bool {
 }
 
 // touchConns is the size of a table that no longer lies in the cache.
-const touchConns = 2048
+const touchConns = 8192
 
 // touch brings the head of a flow's bucket into the cache, or the first of its chain.
 func (t *table) touch(f *flow, chain bool) uint64 {
@@ -321,5 +321,6 @@ func (t *table) touch(f *flow, chain bool) uint64 {
 	if !chain || ref == 0 {
 		return uint64(ref)
 	}
-	return t.at(ref).tail
+	c := t.at(ref)
+	return c.tail + uint64(c.state)
 }

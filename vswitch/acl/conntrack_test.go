@@ -349,3 +349,45 @@ func newSourcePacket(f *frame) Packet {
 	e := about(*f, unreachable4, "192.0.2.9", 28)
 	return e.packet()
 }
+
+func TestConnections(t *testing.T) {
+	x := newScene(t, outOnly())
+	require.Empty(t, x.s.Connections(x.now, 10))
+	x.send(udpOut(), New)
+	x.now += 3 * second
+	x.play(handshake...)
+	x.send(echo(Out, echoRequest6, 9), New)
+	require.Equal(t, []Connection{
+		{Opener: Out, Protocol: UDP, Local: netip.MustParseAddrPort("10.0.0.5:4000"), Remote: netip.MustParseAddrPort("192.0.2.1:53"),
+			State: "unanswered", Idle: 3 * second},
+		{Opener: Out, Protocol: TCP, Local: netip.MustParseAddrPort("10.0.0.5:40000"), Remote: netip.MustParseAddrPort("192.0.2.1:443"),
+			State: "established"},
+		{Opener: Out, Protocol: ICMPv6, Local: netip.MustParseAddrPort("[fd00::5]:9"), Remote: netip.MustParseAddrPort("[2001:db8::1]:0"),
+			State: "unanswered"},
+	}, x.s.Connections(x.now, 10))
+	require.Len(t, x.s.Connections(x.now, 2), 2)
+	require.Len(t, x.s.Connections(x.now+10*time.Minute, 10), 1)
+	x.p = compile(t, Config{KeepEstablished: true})
+	x.send(udpOut(), Established)
+	for _, c := range x.s.Connections(x.now, 10) {
+		require.EqualValues(t, noRule, c.Rule)
+	}
+}
+
+func TestJudges(t *testing.T) {
+	for _, c := range []struct {
+		cfg     Config
+		out, in bool
+	}{
+		{Config{}, false, false},
+		{Config{KeepEstablished: true}, true, true},
+		{Config{Extended: []ExtendedRule{{Direction: Out, Action: Deny}}}, true, false},
+		{Config{Extended: []ExtendedRule{{Direction: Out, Action: Allow, Stateful: true}}}, true, true},
+		{Config{Basic: []BasicRule{{Direction: In, Action: Meter, Side: Remote, Any: AnyIP}}}, false, true},
+		{Config{Basic: []BasicRule{{Direction: In, Action: Deny, Side: Remote, Any: AnyMAC}}}, false, true},
+		{Config{Basic: []BasicRule{{Direction: Both, Action: Allow, Side: Remote, Prefix: prefix("::/0")}}}, true, true},
+	} {
+		p := compile(t, c.cfg)
+		require.Equal(t, []bool{c.out, c.in}, []bool{p.Judges(Out), p.Judges(In)}, c.cfg)
+	}
+}

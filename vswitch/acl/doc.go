@@ -31,8 +31,8 @@
 //
 // Frames that are not IP, such as ARP, are not subject to rules for IP. Nor are IPv6 neighbor
 // solicitations and advertisements (RFC 4861), which are to IPv6 what ARP is to IPv4, unless
-// Config.FilterND is set. An IP packet that is malformed is denied if there is any rule for IP: nobody
-// knows what its receiver would take it for.
+// Config.FilterND is set. An IP packet that is malformed is denied if there is any rule for IP in its
+// direction, or a stateful one: nobody knows what its receiver would take it for.
 //
 // # Connections
 //

@@ -106,15 +106,6 @@ func (s *steps) add(first point, value uint32) {
 	s.value = append(s.value, value)
 }
 
-// at returns the value of a point.
-func (s *steps) at(p point) uint32 {
-	i, ok := slices.BinarySearchFunc(s.first, p, point.compare)
-	if !ok {
-		i--
-	}
-	return s.value[i]
-}
-
 // trie makes a trie of intervals of values of width bits.
 func (s *steps) trie(width int) (t trie) {
 	t.shift = uint8(width - 8)

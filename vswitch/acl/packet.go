@@ -11,7 +11,7 @@ type Packet struct {
 	Head      []byte         // private memory that does not change; the bytes that were parsed
 	Header    *header.Header // of Head
 	Len       int            // of the frame, bytes: what a meter counts
-	Isolation uint32         // VLAN ID or virtual subnet ID; 0 is none
+	Isolation uint32         // VLAN ID or virtual subnet ID, up to 16,777,215; 0 is none
 
 	// Verdict is the result.
 	Verdict Verdict

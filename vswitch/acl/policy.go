@@ -19,7 +19,7 @@ type Policy struct {
 	idle     [256]uint32 // of protocols
 	limit    int
 
-	judgesIP bool // there is a rule for IP that is not a meter
+	judgesIP [2]bool // by direction: a rule other than a meter may deny IP packets
 	stateful bool // there is a stateful rule
 	tracks   bool // connections matter
 	cached   bool // finding the rules for a packet costs more than looking it up
@@ -81,7 +81,7 @@ func (p *Policy) compileBasic() {
 			p.meterOf[i] = int32(len(p.meters))
 			p.meters = append(p.meters, int32(i))
 		case r.Any == AnyIP || r.Prefix.IsValid():
-			p.judgesIP = true
+			p.judgeIP(r.Direction)
 		}
 	}
 	for _, d := range []Direction{Out, In} {
@@ -102,7 +102,10 @@ func (p *Policy) compileExtended() {
 		order[i] = int32(i)
 		p.actions[i] = action{r.Action == Allow, r.Stateful, r.portless(), ticksOr(r.IdleTimeout, 0)}
 		p.stateful = p.stateful || r.Stateful
-		p.judgesIP = true
+		p.judgeIP(r.Direction)
+		if r.Stateful {
+			p.judgeIP(Both)
+		}
 	}
 	slices.SortStableFunc(order, func(a, b int32) int { return int(rules[b].Weight) - int(rules[a].Weight) })
 	for _, d := range []Direction{Out, In} {
@@ -111,6 +114,22 @@ func (p *Policy) compileExtended() {
 		}
 	}
 	p.cached = p.cached || len(rules) > manyRules
+}
+
+func (p *Policy) judgeIP(d Direction) {
+	p.judgesIP[0] = p.judgesIP[0] || d&Out != 0
+	p.judgesIP[1] = p.judgesIP[1] || d&In != 0
+}
+
+// Judges reports whether frames of a direction have to be checked: there is a rule or a meter for them, or
+// they may belong to a connection.
+func (p *Policy) Judges(d Direction) bool {
+	i := d.index()
+	used := p.tracks || p.mac[i].used || p.judgesIP[i]
+	for _, ip := range p.ip[i] {
+		used = used || ip.meters.used
+	}
+	return used
 }
 
 // index is 0 for Out and 1 for In.

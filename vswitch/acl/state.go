@@ -179,7 +179,7 @@ func (j *judge) packet(q *Packet) Verdict {
 	case neighbor:
 		return Verdict{Neighbor, noRule}
 	case malformed:
-		if j.p.judgesIP {
+		if j.p.judgesIP[j.dir] {
 			return Verdict{Malformed, noRule}
 		}
 		return Verdict{Default, noRule}
@@ -245,9 +245,10 @@ func (j *judge) known(q *Packet, c *conn, ref uint32) Verdict {
 		c = &copied
 	}
 	if !j.valid(c) {
-		if !j.dry {
-			j.s.table.remove(ref)
+		if j.dry {
+			return j.fresh(q, ref)
 		}
+		j.s.table.remove(ref)
 		return j.fresh(q, 0)
 	}
 	if c.flags&(deniedOut<<j.dir) != 0 {

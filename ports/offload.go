@@ -38,7 +38,7 @@ func (o *Offload) shift(n int) {
 }
 
 // IsZero reports whether there is nothing to do for the frame.
-func (o *Offload) IsZero() bool { return !o.NeedsChecksum && o.Segment == SegmentNone }
+func (o *Offload) IsZero() bool { return !o.NeedsChecksum && o.Segment == SegmentNone && !o.ECN }
 
 // Needs returns the capabilities that a destination must have to take the request as it is.
 func (o *Offload) Needs() Offloads {
@@ -57,7 +57,7 @@ func (o *Offload) Needs() Offloads {
 	default:
 		n |= offloadUnknown
 	}
-	if o.ECN && (o.Segment == SegmentTCP4 || o.Segment == SegmentTCP6) {
+	if o.ECN {
 		n |= OffloadECN
 	}
 	return n

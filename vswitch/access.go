@@ -51,6 +51,9 @@ func receivedByVM(b *burst, to *portView, frames []*ports.Frame, index []uint16)
 
 // describe makes p frame i as an ACL sees it.
 func (b *burst) describe(p *acl.Packet, i int) {
-	p.Head, p.Header = b.frames[i].Head(), &b.headers[i]
+	p.Head = b.frames[i].Head()
+	if h := &b.headers[i]; p.Header != h { // it seldom is: a store of a pointer costs more
+		p.Header = h
+	}
 	p.Len, p.Isolation = int(b.meta[i].len), uint32(b.meta[i].vid())
 }

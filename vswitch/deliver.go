@@ -93,6 +93,9 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 	frames, index, bytes := g.frames, g.index, g.bytes
 	if b.tagged {
 		frames, index, bytes = w.leave(b, to, frames, index)
+	} else if !to.vlan.Receives(0) { // it was in the untagged VLAN when its address was noted
+		to.count.drop(DropNotMember, len(frames))
+		return
 	}
 	if to.acl != nil { // what does not leave here must not become a connection
 		frames = receivedByVM(b, to, frames, index)

@@ -77,7 +77,14 @@ type Switch struct {
 	free    []int        // port indices used before
 	indices int          // port indices used ever
 	vlans   vlan.Associations
+	added   map[fdbKey]addedAddress
 	deleted bool
+}
+
+// addedAddress is where an address was added: the VLAN is not told by the key, which has the FID.
+type addedAddress struct {
+	vid  uint16
+	port int
 }
 
 // NewSwitch makes a switch. A nil cfg means a private switch with the defaults. The vNICs that name
@@ -300,6 +307,7 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 		s.host.synchronize()
 	}
 	for _, p := range remove {
+		s.takeAdded(func(a addedAddress) bool { return a.port == p.index })
 		s.fdb.removePort(p.index)
 		s.free = append(s.free, p.index)
 	}
@@ -328,6 +336,9 @@ func (s *Switch) publish(snap *snapshot, moved []uint16) {
 		fid := was.Of(vid)
 		s.fdb.flush(func(k fdbKey, _ fdbVal) bool { return k.vid() == fid })
 	}
+	for k, a := range s.takeAdded(func(a addedAddress) bool { return slices.Contains(moved, a.vid) }) {
+		s.addAddress(k.mac(), a)
+	}
 	for v := range next.ports.all() {
 		if vid, ok := v.ownVLAN(); ok && slices.Contains(moved, vid) {
 			s.fdb.removeKey(makeKey(v.mac, was.Of(vid)))
@@ -339,7 +350,9 @@ func (s *Switch) publish(snap *snapshot, moved []uint16) {
 // configureMAC puts the address of a vNIC into the forwarding database.
 func (s *Switch) configureMAC(v *portView) {
 	if vid, ok := v.ownVLAN(); ok {
-		s.fdb.addStatic(makeKey(v.mac, s.snap.Load().fids.Of(vid)), v.index)
+		k := makeKey(v.mac, s.snap.Load().fids.Of(vid))
+		s.fdb.addStatic(k, v.index)
+		delete(s.added, k)
 	}
 }
 
@@ -372,6 +385,20 @@ func (s *Switch) update(v *portView) error {
 		s.host.synchronize()
 		s.flushPort(v.index)
 	}
+	s.takeAdded(func(a addedAddress) bool { return a.port == v.index && !v.vlan.Receives(a.vid) && !v.sendsIn(a.vid) })
+	return nil
+}
+
+// refuses returns why the switch would not take a mode for a port, which may be one of its own.
+func (s *Switch) refuses(name string, m vlan.Mode) error {
+	was := vlan.Untagged()
+	if p := s.portNamed(name); p != nil {
+		was = p.vlan
+	}
+	if _, err := s.vlans.Update(map[string]vlan.Mode{name: m}); err != nil {
+		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+	}
+	s.vlans.Update(map[string]vlan.Mode{name: was}) // cannot fail, as it was so before
 	return nil
 }
 
@@ -506,8 +533,35 @@ func (s *Switch) AddAddress(mac ports.MAC, vid uint16, port string) error {
 	case s.ownerOf(mac, vid) != nil:
 		return fmt.Errorf("switch %q: static address %s: is that of vNIC %q: %w", s.name, mac, s.ownerOf(mac, vid).name, ErrInUse)
 	}
-	s.fdb.addStatic(s.key(mac, vid), p.index)
+	s.addAddress(loadMAC(mac), addedAddress{vid, p.index})
 	return nil
+}
+
+func (s *Switch) addAddress(mac uint64, a addedAddress) {
+	k := makeKey(mac, s.snap.Load().fids.Of(a.vid))
+	if _, taken := s.added[k]; !taken {
+		if _, taken = s.fdb.owner(k); taken {
+			return // by a vNIC
+		}
+	}
+	s.fdb.addStatic(k, a.port)
+	if s.added == nil {
+		s.added = map[fdbKey]addedAddress{}
+	}
+	s.added[k] = a
+}
+
+// takeAdded removes the added addresses that match and returns them.
+func (s *Switch) takeAdded(match func(addedAddress) bool) map[fdbKey]addedAddress {
+	taken := map[fdbKey]addedAddress{}
+	for k, a := range s.added {
+		if match(a) {
+			taken[k] = a
+			delete(s.added, k)
+			s.fdb.removeKey(k)
+		}
+	}
+	return taken
 }
 
 // RemoveAddress removes an entry, static or learned, of the forwarding database. The address of a
@@ -521,6 +575,7 @@ func (s *Switch) RemoveAddress(mac ports.MAC, vid uint16) error {
 	if vid > vlan.MaxID || !s.fdb.removeKey(s.key(mac, vid)) {
 		return fmt.Errorf("switch %q: address %s in VLAN %d: %w", s.name, mac, vid, ErrNotFound)
 	}
+	delete(s.added, s.key(mac, vid))
 	return nil
 }
 

@@ -386,6 +386,11 @@ func (v *VNIC) apply(old VNICConfig) error {
 	if v.port != nil && v.cfg.Switch == old.Switch && v.cfg.Management == old.Management {
 		return v.port.sw.update(v.view(v.port))
 	}
+	if s := v.host.switches[v.cfg.Switch]; s != nil && v.port != nil && v.belongs(s) {
+		if err := s.refuses(v.name, v.cfg.VLAN); err != nil { // before it is unplugged in vain
+			return err
+		}
+	}
 	v.disconnect()
 	return v.connect()
 }

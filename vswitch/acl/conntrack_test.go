@@ -336,18 +336,14 @@ func TestNothingAllocatedPerPacket(t *testing.T) {
 		fragments = append(fragments, g.packet())
 		h := f.reply()
 		stateless = append(stateless, h.packet())
-		errors = append(errors, newSourcePacket(&f))
+		e := about(f, unreachable4, "192.0.2.9", 28)
+		errors = append(errors, e.packet())
 	}
 	check("new and evicted", Out, fresh)
 	check("fragments", Out, fragments)
 	check("denied", In, stateless)
 	check("ICMP errors", In, errors)
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.Peek(p, Out, second, &fresh[0]) }))
-}
-
-func newSourcePacket(f *frame) Packet {
-	e := about(*f, unreachable4, "192.0.2.9", 28)
-	return e.packet()
 }
 
 func TestConnections(t *testing.T) {

@@ -39,7 +39,8 @@
 // TCP (tcp.go) is followed by its states. A connection begins with a SYN, so a forged ACK does not pass
 // (RFC 9293). UDP, SCTP, ICMP echo and other protocols live until their idle timeout (RFC 4787, 5508,
 // 5382). An ICMP error passes if the packet it quotes belongs to a connection (RFC 5508, section 4).
-// Other ICMP passes by the rules, without state.
+// Other ICMP passes by the rules, without state. An answer from another address than the one that was asked,
+// as DHCP and multicast have it, is of no connection and needs a rule of its own.
 //
 // Fragments (fragment.go) share the verdict on the first one, without which the later ones are denied
 // unless the rules would allow any. Overlapping and tiny fragments are denied (RFC 1858, 3128, 5722,

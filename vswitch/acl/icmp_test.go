@@ -160,8 +160,6 @@ func TestQuotedExtensionHeaders(t *testing.T) {
 	f := frame{src: addr("fd00::5"), dst: addr("fd00::1"), proto: UDP, sport: 1, dport: 2}
 	ip := f.ip()
 	ip[6] = destination
-	chain := append([]byte{hopByHop}, make([]byte, 0)...)
-	_ = chain
 	with := append(append([]byte(nil), ip[:40]...), byte(authentication), 0, 1, 4, 0, 0, 0, 0)
 	with = append(with, byte(UDP), 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 	with = append(with, ip[40:]...)

@@ -20,9 +20,9 @@ type Policy struct {
 	limit    int
 
 	judgesIP [2]bool // by direction: a rule other than a meter may deny IP packets
-	stateful bool // there is a stateful rule
-	tracks   bool // connections matter
-	cached   bool // finding the rules for a packet costs more than looking it up
+	stateful bool    // there is a stateful rule
+	tracks   bool    // connections matter
+	cached   bool    // finding the rules for a packet costs more than looking it up
 }
 
 // action is what an extended rule does.

@@ -50,7 +50,6 @@ type refParts struct {
 	rule  int
 	bytes map[int]bool
 	total int
-	runs  int
 }
 
 func newReference(cfg Config) *reference {

@@ -10,8 +10,11 @@ import (
 // Config is a set of rules for vNICs and how they are applied. The zero Config, and a nil one, allow
 // everything.
 type Config struct {
-	Basic    []BasicRule    // at most 65,536
-	Extended []ExtendedRule // at most 32,768
+	Basic []BasicRule // at most 65,536
+
+	// Extended rules, at most 32,768. 10,000 take some 50 ms to compile and 6 MB, which vNICs with the
+	// same Policy share; the most and the worst take half a second and 100 MB.
+	Extended []ExtendedRule
 
 	// Connections bounds the connections tracked for each vNIC: 1 to 16,777,216; 0 means 65,536.
 	// One takes about 140 bytes. When the bound is lowered, connections above it stay until they

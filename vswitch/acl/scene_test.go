@@ -73,7 +73,7 @@ const (
 
 func (s step) frame() frame {
 	f := frame{d: s.d, src: addr("10.0.0.5"), dst: addr("192.0.2.1"), proto: TCP, sport: 40000, dport: 443, window: 1000}
-	mine, theirs := isnOut, isnIn
+	mine, theirs := uint32(isnOut), uint32(isnIn)
 	if s.d == In {
 		f.src, f.dst, f.sport, f.dport = f.dst, f.src, f.dport, f.sport
 		mine, theirs = theirs, mine
@@ -83,9 +83,9 @@ func (s step) frame() frame {
 			f.flags |= 1 << i
 		}
 	}
-	f.seq, f.payload = uint32(mine+s.seq), make([]byte, s.n)
+	f.seq, f.payload = mine+uint32(s.seq), make([]byte, s.n)
 	if f.flags&tcpACK != 0 {
-		f.ack = uint32(theirs + s.ack)
+		f.ack = theirs + uint32(s.ack)
 	}
 	return f
 }

@@ -9,7 +9,8 @@ import (
 // its tables grow as they are needed and shrink again.
 //
 // Any number of goroutines may use it at once. Each call takes its lock, once, for the time the batch
-// takes: some 20 ns a packet.
+// takes, some 20 ns a packet: the worker that polls the vNIC and those that deliver to it wait for each
+// other as the latter do for its transmit queue, and for no other vNIC.
 type State struct {
 	key hashKey // does not change
 
@@ -69,11 +70,9 @@ func (s *State) Peek(p *Policy, d Direction, now time.Duration, packet *Packet) 
 	packet.classify(d, &s.key, p.cfg.FilterND)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	b := &binding{policy: p}
-	for _, o := range []*binding{s.bound, s.former} {
-		if o != nil && o.policy == p {
-			b = o
-		}
+	b := s.binding(p)
+	if b == nil {
+		b = &binding{policy: p} // of an epoch that no connection has
 	}
 	j := judge{s: s, p: p, b: b, d: d, dir: d.index(), now: ticks(now), dry: true}
 	packet.Verdict = j.packet(packet)
@@ -113,8 +112,11 @@ func (s *State) Stats() Stats {
 func (s *State) Meters(p *Policy) []MeterReading {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	b := s.binding(p)
+	if b == nil {
+		b = newBinding(p, 0, s.former, s.bound)
+	}
 	var list []MeterReading
-	b := s.bind(p)
 	for i, rule := range p.meters {
 		list = append(list, MeterReading{int(rule), b.counts[i][0], b.counts[i][1]})
 	}
@@ -122,6 +124,16 @@ func (s *State) Meters(p *Policy) []MeterReading {
 }
 
 func ticks(d time.Duration) uint32 { return uint32(d / tick) }
+
+// binding returns the binding of p, or nil.
+func (s *State) binding(p *Policy) *binding {
+	for _, b := range [...]*binding{s.bound, s.former} {
+		if b != nil && b.policy == p {
+			return b
+		}
+	}
+	return nil
+}
 
 // bind returns the binding of p, which becomes that of the state.
 func (s *State) bind(p *Policy) *binding {
@@ -205,11 +217,16 @@ func (j *judge) quick(q *Packet) bool {
 	if c.epoch != j.b.epoch || int32(j.now-c.seen) > int32(c.idle) || c.flags&(deniedOut<<(j.dir&1)) != 0 {
 		return false
 	}
+	side := int(c.flags&openedIn) ^ j.dir
 	switch c.state {
 	case answered:
+	case unanswered:
+		if side != 0 {
+			return false
+		}
 	case established:
 		s := readTCP(q.Head, q.Header)
-		if s.flags() != tcpACK || c.advance(s, int(c.flags&openedIn)^j.dir, j.p.cfg.CheckTCPWindows) != Established {
+		if s.flags() != tcpACK || c.advance(s, side, j.p.cfg.CheckTCPWindows) != Established {
 			return false
 		}
 	default:

@@ -1,0 +1,206 @@
+package vswitch
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/hvswitch/hvswitch/vlan"
+)
+
+// uplinkMode is that of every uplink: all VLANs tagged, and the frames of none as they are.
+var uplinkMode = vlan.Trunk(0, vlan.AllIDs(), &vlan.TrunkOptions{Untagged: true})
+
+// newUplinkView returns the settings of an uplink: it carries every VLAN, and every address behind
+// it is learned.
+func newUplinkView(p *port) *portView {
+	v := &portView{
+		port:         p,
+		vlan:         uplinkMode,
+		keepPriority: true,
+		spoofing:     true,
+		maxLen:       etherHeader + p.info.MTU,
+		maxAddresses: limitMaxAddresses,
+	}
+	v.ingress = compile(v)
+	return v
+}
+
+// replug changes the set of ports, in one step as frames see it, or with an error not at all. When
+// it returns, nothing uses the removed ones.
+func (s *Switch) replug(add []*portView, remove []*port) error {
+	for i, v := range add {
+		v.index = s.takeIndex()
+		if err := v.attach(); err != nil {
+			s.unattach(add[:i+1])
+			return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
+		}
+	}
+	snap := s.snap.Load()
+	modes := map[string]vlan.Mode{}
+	for _, p := range remove {
+		old := snap.ports.at(p.index)
+		if old.vlan.Kind() != vlan.KindUntagged {
+			modes[p.name] = vlan.Untagged()
+		}
+		snap = snap.without(old)
+	}
+	for _, v := range add {
+		if v.vlan.Kind() != vlan.KindUntagged || len(modes) > 0 {
+			modes[v.name] = v.vlan
+		}
+		snap = snap.with(v)
+	}
+	moved, err := s.vlans.Update(modes)
+	if err != nil {
+		s.unattach(add)
+		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+	}
+	for _, v := range add {
+		s.fdb.addPort(v.index, v.maxAddresses)
+		v.watchLink()
+	}
+	for _, p := range remove {
+		p.unwatchLink()
+		p.detach()
+	}
+	s.publish(snap, moved)
+	for _, v := range add {
+		s.configureMAC(v)
+		v.start()
+	}
+	if len(remove) > 0 {
+		s.host.synchronize()
+	}
+	for _, p := range remove {
+		s.takeAdded(func(a addedAddress) bool { return a.port == p.index })
+		s.fdb.removePort(p.index)
+		s.free = append(s.free, p.index)
+	}
+	return nil
+}
+
+func (s *Switch) unattach(views []*portView) {
+	for _, v := range views {
+		v.detach()
+		s.free = append(s.free, v.index)
+	}
+}
+
+// publish makes a snapshot what workers see. moved are the VLANs whose addresses are now known under
+// another.
+func (s *Switch) publish(snap *snapshot, moved []uint16) {
+	was := s.snap.Load().fids
+	next := *snap
+	next.fids = s.vlans.FIDs()
+	s.snap.Store(&next)
+	if len(moved) == 0 {
+		return
+	}
+	s.host.synchronize()
+	for _, vid := range moved {
+		fid := was.Of(vid)
+		s.fdb.flush(func(k fdbKey, _ fdbVal) bool { return k.vid() == fid })
+	}
+	for k, a := range s.takeAdded(func(a addedAddress) bool { return slices.Contains(moved, a.vid) }) {
+		s.addAddress(k.mac(), a)
+	}
+	for v := range next.ports.all() {
+		if vid, ok := v.ownVLAN(); ok && slices.Contains(moved, vid) {
+			s.fdb.removeKey(makeKey(v.mac, was.Of(vid)))
+			s.configureMAC(v)
+		}
+	}
+}
+
+// configureMAC puts the address of a vNIC into the forwarding database.
+func (s *Switch) configureMAC(v *portView) {
+	if vid, ok := v.ownVLAN(); ok {
+		k := makeKey(v.mac, s.snap.Load().fids.Of(vid))
+		s.fdb.addStatic(k, v.index)
+		delete(s.added, k)
+	}
+}
+
+// ownVLAN returns the one VLAN in which the port has its address.
+func (p *portView) ownVLAN() (vid uint16, ok bool) {
+	vid, ok = p.vlan.PVID()
+	return vid, ok && p.mac != 0 && !p.trunk()
+}
+
+// update changes the settings of a port that is plugged in, or with an error nothing.
+func (s *Switch) update(v *portView) error {
+	snap := s.snap.Load()
+	old := snap.ports.at(v.index)
+	var moved []uint16
+	if !v.vlan.Equal(old.vlan) {
+		var err error
+		if moved, err = s.vlans.Update(map[string]vlan.Mode{v.name: v.vlan}); err != nil {
+			return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+		}
+	}
+	oldVID, hadMAC := old.ownVLAN()
+	oldKey := makeKey(old.mac, snap.fids.Of(oldVID))
+	s.fdb.addPort(v.index, v.maxAddresses)
+	s.publish(snap.without(old).with(v), moved)
+	if vid, ok := v.ownVLAN(); hadMAC && (!ok || makeKey(v.mac, s.snap.Load().fids.Of(vid)) != oldKey) {
+		s.fdb.removeKey(oldKey)
+	}
+	s.configureMAC(v)
+	if old.spoofing && !v.spoofing || !v.vlan.Equal(old.vlan) { // it has no claim to what was learned there
+		s.host.synchronize()
+		s.flushPort(v.index)
+	}
+	s.takeAdded(func(a addedAddress) bool { return a.port == v.index && !v.vlan.Receives(a.vid) && !v.sendsIn(a.vid) })
+	return nil
+}
+
+// refuses returns why the switch would not take a mode for a port, which may be one of its own.
+func (s *Switch) refuses(name string, m vlan.Mode) error {
+	was := vlan.Untagged()
+	if p := s.portNamed(name); p != nil {
+		was = p.vlan
+	}
+	if _, err := s.vlans.Update(map[string]vlan.Mode{name: m}); err != nil {
+		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
+	}
+	s.vlans.Update(map[string]vlan.Mode{name: was}) // cannot fail, as it was so before
+	return nil
+}
+
+func (s *Switch) takeIndex() int {
+	if n := len(s.free); n > 0 {
+		i := s.free[n-1]
+		s.free = s.free[:n-1]
+		return i
+	}
+	s.indices++
+	return s.indices - 1
+}
+
+// connectWaiting plugs in the vNICs that name the switch and are disconnected: all in one step, unless
+// one of them cannot be.
+func (s *Switch) connectWaiting() {
+	var waiting []*VNIC
+	var views []*portView
+	for _, v := range sortedByName(s.host.vnics) {
+		if v.port != nil || !v.belongs(s) {
+			continue
+		}
+		if p, err := newPort(s, v.name, v.backend, &v.count); err == nil {
+			waiting, views = append(waiting, v), append(views, v.view(p))
+		} else {
+			s.host.log.Error("vNIC not connected", "vnic", v.name, "switch", s.name, "error", err)
+		}
+	}
+	if s.replug(views, nil) == nil {
+		for i, v := range waiting {
+			v.port = views[i].port
+		}
+		return
+	}
+	for _, v := range waiting {
+		if err := v.connect(); err != nil {
+			s.host.log.Error("vNIC not connected", "vnic", v.name, "switch", s.name, "error", err)
+		}
+	}
+}

@@ -17,6 +17,7 @@ func newUplinkView(p *port) *portView {
 		port:         p,
 		vlan:         uplinkMode,
 		keepPriority: true,
+		priorityTag:  true,
 		spoofing:     true,
 		maxLen:       etherHeader + p.info.MTU,
 		maxAddresses: limitMaxAddresses,

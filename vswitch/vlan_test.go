@@ -410,3 +410,29 @@ func TestBadModesAreRefusedByVNICAndField(t *testing.T) {
 		})
 	}
 }
+
+func TestThePriorityOfAnUntaggedFrameReachesTheWire(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		host, err := vswitch.NewHost(&vswitch.HostConfig{Workers: 1})
+		require.NoError(t, err)
+		defer host.Close()
+		wire, uplink, err := ports.Pipe(nil)
+		require.NoError(t, err)
+		_, err = host.AddNIC("eth0", uplink)
+		require.NoError(t, err)
+		_, err = host.NewSwitch("lab", &vswitch.SwitchConfig{Type: vswitch.External, Uplink: "eth0"})
+		require.NoError(t, err)
+		guest, port, err := ports.Pipe(nil)
+		require.NoError(t, err)
+		vm, err := host.NewVNIC("vm", port, &vswitch.VNICConfig{Switch: "lab", IEEEPriorityTag: true})
+		require.NoError(t, err)
+
+		mac := vm.MAC()
+		sent := append(append(ports.Broadcast[:], mac[:]...), 0x81, 0x00, 0xa0, 0x00, 0x88, 0xb5, 'p')
+		require.NoError(t, guest.WriteFrame(t.Context(), sent))
+		buf := make([]byte, 64)
+		n, err := wire.ReadFrame(t.Context(), buf)
+		require.NoError(t, err)
+		require.Equal(t, sent, buf[:n], "with the tag of priority 5 and no VLAN")
+	})
+}

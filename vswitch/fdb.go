@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"math/bits"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,7 @@ import (
 // fdb is the forwarding database, IEEE 802.1Q 8.8: (VLAN, address) → port.
 //
 // Look-ups take no lock: the table is an array of cache-line buckets of atomic words. Changes are
-// made under mu; a worker that finds mu taken does not wait but learns from a later frame.
+// made under mu; a worker that finds mu taken hardly waits but learns from a later frame.
 type fdb struct {
 	table atomic.Pointer[fdbTable]
 
@@ -269,7 +270,7 @@ const (
 // or elsewhere. It reports whether the frame may pass: not when the address is configured for
 // another port.
 func (f *fdb) learn(k fdbKey, port int, now uint32) bool {
-	if !f.mu.TryLock() {
+	if !f.lockSoon() {
 		return true
 	}
 	defer f.mu.Unlock()
@@ -517,15 +518,23 @@ func (f *fdb) flush(match func(fdbKey, fdbVal) bool) {
 }
 
 // sweep removes aged entries from a part of the table, so that all of it is visited in sixteen calls.
+// It holds the lock for moments only, as workers that learn need it.
 func (f *fdb) sweep(now uint32) {
+	const step = 256
+	slots := len(f.table.Load().buckets) * bucketSlots
+	for swept := 0; swept < max(slots/16, 4096) && f.sweepSome(now, step); swept += step {
+	}
+}
+
+// sweepSome looks at the next n slots. It reports false at the end of the table.
+func (f *fdb) sweepSome(now uint32, n int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	t := f.table.Load()
-	slots := len(t.buckets) * bucketSlots
-	for range max(slots/16, 4096) {
-		if f.sweepPos >= slots {
+	for range n {
+		if f.sweepPos >= len(t.buckets)*bucketSlots {
 			f.sweepPos = 0
-			return
+			return false
 		}
 		k, v := t.at(f.sweepPos)
 		if k != 0 && fdbVal(v.Load()).expired(now, f.ageing.Load()) {
@@ -534,6 +543,18 @@ func (f *fdb) sweep(now uint32) {
 		}
 		f.sweepPos++
 	}
+	return true
+}
+
+// lockSoon takes the lock unless it stays taken, and reports whether it did: a worker does not wait.
+func (f *fdb) lockSoon() bool {
+	for range 64 {
+		if f.mu.TryLock() {
+			return true
+		}
+		runtime.Gosched()
+	}
+	return false
 }
 
 // each calls visit for every entry that has not aged.

@@ -2,9 +2,7 @@ package vswitch_test
 
 import (
 	"fmt"
-	"runtime"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -49,18 +47,7 @@ func TestNothingIsAllocatedPerFrame(t *testing.T) {
 					frames = append(frames, c.frame(dst, from.mac))
 				}
 				b := ports.NewBatch(64)
-				take := func(s *station, n int) {
-					deadline := time.Now().Add(patience)
-					for q := s.end.Rx(0); n > 0; {
-						b.Reset()
-						if q.Recv(b) != nil || time.Now().After(deadline) {
-							panic("frames are lost")
-						}
-						n -= b.Len()
-						q.Release()
-						runtime.Gosched()
-					}
-				}
+				take := func(s *station, n int) { s.takeInto(b, n) }
 				round := func() {
 					if n, err := from.end.Tx(0).Send(frames); n != len(frames) {
 						panic(err)

@@ -3,7 +3,6 @@ package vswitch_test
 import (
 	"math/rand/v2"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
@@ -125,18 +124,7 @@ func TestNothingIsAllocatedForAFrameUnderAllPolicies(t *testing.T) {
 			}
 			frames[63] = newFrame(last)
 			b := ports.NewBatch(64)
-			take := func(s *station, n int) {
-				deadline := time.Now().Add(patience)
-				for q := s.end.Rx(0); n > 0; {
-					b.Reset()
-					if q.Recv(b) != nil || time.Now().After(deadline) {
-						panic("frames are lost")
-					}
-					n -= b.Len()
-					q.Release()
-					runtime.Gosched()
-				}
-			}
+			take := func(s *station, n int) { s.takeInto(b, n) }
 			round := func() {
 				if n, err := vm[0].end.Tx(0).Send(frames); n != len(frames) {
 					panic(err)

@@ -6,7 +6,6 @@ import (
 	"github.com/hvswitch/hvswitch/internal/header"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
-	"github.com/hvswitch/hvswitch/vswitch/acl"
 )
 
 // burst is a batch of frames on its way through the switch, with what the switch knows of each. The
@@ -34,7 +33,6 @@ type burst struct {
 // scratch is memory of a worker for the bursts that need it.
 type scratch struct {
 	headers  [burstSize]header.Header // by index in burst.frames; valid once parsed
-	packets  [burstSize]acl.Packet
 	admitted []*ports.Frame
 	touched  uint64
 }
@@ -45,9 +43,10 @@ func (b *burst) parse() {
 		return
 	}
 	b.parsed = true
+	meta, headers := b.meta[:len(b.frames)], b.headers[:len(b.frames)]
 	for i, f := range b.frames {
-		if b.meta[i].drop == 0 {
-			b.headers[i].Parse(f.Head(), f.Len())
+		if m := &meta[i]; m.drop == 0 {
+			headers[i].Parse(f.Head(), int(m.len))
 		}
 	}
 }

@@ -97,7 +97,7 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 		to.count.drop(DropNotMember, len(frames))
 		return
 	}
-	if to.acl != nil { // what does not leave here must not become a connection
+	if to.judgedIn { // what does not leave here must not become a connection
 		frames = receivedByVM(b, to, frames, index)
 		bytes = lenOf(frames)
 	}

@@ -6,10 +6,14 @@ import "github.com/hvswitch/hvswitch/internal/guard"
 func guards(p *guard.Program) stage {
 	return func(b *burst) {
 		b.parse()
+		meta, headers := b.meta[:len(b.frames)], b.headers[:len(b.frames)]
 		for i, f := range b.frames {
-			m := &b.meta[i]
-			if m.drop == 0 {
-				m.drop = guardDrops[p.Check(f, &b.headers[i])]
+			m := &meta[i]
+			if m.drop != 0 {
+				continue
+			}
+			if r := p.Check(f, &headers[i]); r != guard.Pass {
+				m.drop = guardDrops[r]
 			}
 		}
 	}

@@ -1,6 +1,9 @@
 package vswitch
 
-import "github.com/hvswitch/hvswitch/vlan"
+import (
+	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/acl"
+)
 
 // A stage does one thing to every frame of a burst that is still alive. It drops a frame by setting
 // meta.drop.
@@ -28,7 +31,7 @@ func compile(p *portView) []stage {
 	if p.addresses != nil {
 		stages = append(stages, limitAddresses(p.addresses))
 	}
-	if p.acl != nil {
+	if p.acl != nil && p.acl.Judges(acl.Out) {
 		stages = append(stages, sentByVM(p.acl, p.connections))
 	}
 	if !configured || p.trunk() {

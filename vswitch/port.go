@@ -41,6 +41,7 @@ type portView struct {
 	storm        *guard.Storm   // nil without a limit
 	acl          *acl.Policy    // nil without rules
 	connections  *acl.State     // with acl
+	judgedIn     bool           // the ACL has a say in what the port receives
 	protected    bool
 	blockUnknown bool
 	hairpin      bool

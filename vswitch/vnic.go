@@ -221,6 +221,7 @@ func (v *VNIC) view(p *port) *portView {
 		storm:        v.policy.storm,
 		acl:          v.cfg.ACL,
 		connections:  v.policy.connections,
+		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),
 		protected:    v.cfg.ProtectedNetwork,
 	}
 	w.ingress = compile(w)

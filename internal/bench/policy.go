@@ -378,7 +378,7 @@ func rulesSetup(n int, stateful, fresh bool) (p policySetup, matched int, err er
 		}
 		f := t.frame(syn, false)
 		h.Parse(f, len(f))
-		if v := state.Peek(policy, acl.Out, 0, &acl.Packet{Head: f, Header: &h, Len: len(f)}); v.Allowed() {
+		if v := state.Peek(policy, acl.Out, 0, f, &h, len(f), 0); v.Allowed() {
 			seen[t], hit[int(v.Rule)] = true, true
 			p.tuples = append(p.tuples, t)
 		}

@@ -150,13 +150,8 @@ func tcpFlow(i int) frame {
 }
 
 // openFlows opens n connections and returns a segment of each.
-func openFlows(t testing.TB, s *State, p *Policy, n int) (list []Packet) {
-	one := make([]Packet, 1)
-	check := func(f frame) {
-		one[0] = f.packet()
-		s.Check(p, f.d, second, one)
-		require.True(t, one[0].Verdict.Allowed())
-	}
+func openFlows(t testing.TB, s *State, p *Policy, n int) (list []packet) {
+	check := func(f frame) { require.True(t, judgeAll(s, p, f.d, second, f.packet()).Allowed()) }
 	for i := range n {
 		f := tcpFlow(i)
 		check(f)
@@ -173,14 +168,14 @@ func openFlows(t testing.TB, s *State, p *Policy, n int) (list []Packet) {
 }
 
 // run parses frames and judges them, in batches as the switch does; with a nil State it only parses them.
-func run(b *testing.B, s *State, p *Policy, list []Packet) {
+func run(b *testing.B, s *State, p *Policy, list []packet) {
 	heads := make([][]byte, len(list))
 	memory := make([]byte, 128*len(list)) // as dense as in a ring
 	for i := range list {
-		heads[i] = memory[128*i:][:copy(memory[128*i:], list[i].Head[:min(len(list[i].Head), 128)])]
+		heads[i] = memory[128*i:][:copy(memory[128*i:], list[i].head[:min(len(list[i].head), 128)])]
 	}
 	var headers [batch]header.Header
-	var packets [batch]Packet
+	var packets [batch]packet
 	i := 0
 	for b.Loop() {
 		for k := range batch {
@@ -188,11 +183,11 @@ func run(b *testing.B, s *State, p *Policy, list []Packet) {
 				i = 0
 			}
 			q := &packets[k]
-			headers[k].Parse(heads[i], list[i].Len)
-			q.Head, q.Header, q.Len, q.Isolation = heads[i], &headers[k], list[i].Len, 0
+			headers[k].Parse(heads[i], list[i].size)
+			q.head, q.header, q.size, q.isolation = heads[i], &headers[k], list[i].size, 0
 		}
 		if s != nil {
-			s.Check(p, Out, second, packets[:])
+			judgeAll(s, p, Out, second, packets[:]...)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/batch, "ns/frame")
@@ -213,7 +208,7 @@ func lazy[T any](f func() T) func() T {
 type scenery struct {
 	s    *State
 	p    *Policy
-	list []Packet
+	list []packet
 }
 
 func BenchmarkEstablished(b *testing.B) {
@@ -285,7 +280,7 @@ func BenchmarkMillions(b *testing.B) {
 		runtime.ReadMemStats(&before)
 		states := make([]*State, 64)
 		f := frame{d: In, src: addr("10.0.0.0"), dst: addr("10.0.0.5"), proto: UDP, sport: 1, dport: 2}
-		packets := make([]Packet, batch)
+		packets := make([]packet, batch)
 		for i := range states {
 			states[i] = NewState()
 			for j := range packets {
@@ -293,9 +288,9 @@ func BenchmarkMillions(b *testing.B) {
 			}
 			for n := 0; n < 3_000_000/64; n += batch {
 				for j := range packets {
-					packets[j].Header.SrcPort, packets[j].Header.DstPort = uint16(n>>8), uint16(n+j)
+					packets[j].header.SrcPort, packets[j].header.DstPort = uint16(n>>8), uint16(n+j)
 				}
-				states[i].Check(p, In, second, packets)
+				judgeAll(states[i], p, In, second, packets...)
 			}
 		}
 		start := time.Now()

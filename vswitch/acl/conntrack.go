@@ -1,5 +1,7 @@
 package acl
 
+import "math/bits"
+
 // conn is a tracked connection: two cache lines, no pointers.
 type conn struct {
 	flow
@@ -85,6 +87,7 @@ const (
 type table struct {
 	blocks  []*[blockConns]conn
 	heads   []*[blockHeads]uint32
+	recent  *recent // when there are connections
 	count   int
 	buckets uint32
 	mask    uint32
@@ -121,6 +124,38 @@ func (t *table) find(f *flow) (*conn, uint32) {
 	return nil, 0
 }
 
+// recent holds connections of IPv4 that packets came for lately, by a hash that is quick and not keyed:
+// what collides there is found in the table. A connection that is removed leaves zeros behind, which no
+// packet with ports has.
+type recent [recentConns]*conn
+
+const recentConns = 512 // 4 KiB
+
+func (r *recent) place(addrs, tail uint64) **conn {
+	const golden = 0x9e3779b97f4a7c15
+	return &r[(addrs^bits.RotateLeft64(tail, 24))*golden>>(64-9)%recentConns]
+}
+
+// find4 returns the connection of a packet of IPv4 with ports, or nil. It has none of the recent ones.
+func (t *table) find4(addrs, tail uint64, key *hashKey) *conn {
+	if t.count == 0 {
+		return nil
+	}
+	for ref := *t.head(key.hash4(addrs, tail)); ref != 0; {
+		c := t.at(ref)
+		if c.is4(addrs, tail) {
+			*t.recent.place(addrs, tail) = c
+			return c
+		}
+		ref = c.next
+	}
+	return nil
+}
+
+func (c *conn) is4(addrs, tail uint64) bool {
+	return c.tail == tail && c.addr[0] == addrs && c.family == v4
+}
+
 // insert adds a connection that is not there and returns its reference.
 func (t *table) insert(f *flow, s connState) uint32 {
 	if t.count == len(t.blocks)*blockConns {
@@ -128,6 +163,9 @@ func (t *table) insert(f *flow, s connState) uint32 {
 	}
 	for int(t.buckets) < bucketsEach*(t.count+1) {
 		t.split()
+	}
+	if t.recent == nil {
+		t.recent = new(recent)
 	}
 	t.count++
 	ref := uint32(t.count)
@@ -216,8 +254,9 @@ func (t *table) remove(ref uint32) {
 		t.dequeue(c)
 	}
 	*t.link(ref) = c.next
-	if last := uint32(t.count); ref != last {
-		moved := t.at(last)
+	last := uint32(t.count)
+	moved := t.at(last)
+	if ref != last {
 		*t.link(last) = ref
 		if moved.state.evictable() {
 			if moved.older != 0 {
@@ -233,6 +272,7 @@ func (t *table) remove(ref uint32) {
 		}
 		*c = *moved
 	}
+	*moved = conn{}
 	t.count--
 	if t.buckets > blockHeads && int(t.buckets) > 4*bucketsEach*t.count {
 		t.merge()
@@ -241,6 +281,7 @@ func (t *table) remove(ref uint32) {
 	if n := len(t.blocks); n > 1 && n-2 >= (t.count+blockConns-1)/blockConns { // one to spare
 		t.blocks[n-1] = nil
 		t.blocks = t.blocks[:n-1]
+		clear(t.recent[:]) // what it refers to stays in memory
 	}
 }
 
@@ -312,14 +353,14 @@ func (t *table) sweepFinds(p *Policy, now uint32, n int) bool {
 	return false
 }
 
-// touchConns is the size of a table that no longer lies in the cache.
-const touchConns = 8192
+// farConns is the size of a table that no longer lies in the cache.
+const farConns = 8192
 
-// touch brings the head of a flow's bucket into the cache, or the first of its chain.
-func (t *table) touch(f *flow, chain bool) uint64 {
-	ref := *t.head(f.hash)
-	if !chain || ref == 0 {
-		return uint64(ref)
+// touch brings the first connection of the chain of a hash into the cache.
+func (t *table) touch(hash uint32) uint64 {
+	ref := *t.head(hash)
+	if ref == 0 {
+		return 0
 	}
 	c := t.at(ref)
 	return c.tail + uint64(c.state)

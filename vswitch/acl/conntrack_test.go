@@ -7,6 +7,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -99,12 +100,12 @@ func TestFloodHurtsOneVNICOnly(t *testing.T) {
 	other.play(handshake...)
 	victim.play(handshake...)
 	f := frame{d: In, dst: addr("10.0.0.5"), proto: TCP, sport: 1, dport: 80, flags: tcpSYN, window: 1}
-	var q []Packet
+	var q []packet
 	for i := range 30_000 {
 		f.src = netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)})
 		q = append(q, f.packet())
 		if len(q) == batch {
-			victim.s.Check(victim.p, In, victim.now, q)
+			judgeAll(victim.s, victim.p, In, victim.now, q...)
 			q = q[:0]
 		}
 	}
@@ -121,12 +122,9 @@ func TestTableGrowsAndShrinks(t *testing.T) {
 	require.Empty(t, s.table.blocks)
 	f := udpOut()
 	now := 100 * second
-	q := make([]Packet, 1)
 	for i := range 20_000 {
 		f.sport, f.dport = uint16(i), uint16(i>>8)
-		q[0] = f.packet()
-		s.Check(p, Out, now, q)
-		require.Equal(t, New, q[0].Verdict.Reason)
+		require.Equal(t, New, judgeAll(s, p, Out, now, f.packet()).Reason)
 		if i%997 == 0 {
 			checkTable(t, &s.table)
 		}
@@ -249,24 +247,25 @@ func TestReplaceUnderTraffic(t *testing.T) {
 			r := newSource(uint64(w))
 			d := []Direction{Out, In}[w%2]
 			for i := range 300 {
-				var q []Packet
+				var q []packet
 				for range 16 {
 					f := r.frame()
 					f.d = d
 					q = append(q, f.packet())
 				}
 				p := policies[(i/10+w/2)%len(policies)]
-				s.Check(p, d, time.Duration(i)*second, q)
-				for j := range q {
-					require.NotZero(t, q[j].Verdict.Reason)
+				j := s.Begin(p, d, time.Duration(i)*second)
+				for k := range q {
+					assert.NotZero(t, j.Check(q[k].head, q[k].header, q[k].size, 0).Reason)
 				}
+				j.End()
 				switch i % 50 {
 				case 10:
 					s.Sweep(time.Duration(i) * second)
 				case 20:
 					s.Meters(p)
 				case 30:
-					s.Peek(p, d, time.Duration(i)*second, &q[0])
+					peek(s, p, d, time.Duration(i)*second, q[0])
 				}
 			}
 		})
@@ -278,11 +277,11 @@ func TestReplaceUnderTraffic(t *testing.T) {
 // A guest cannot know which flows share a bucket.
 func TestHashIsKeyed(t *testing.T) {
 	f := udpOut()
-	q := f.packet()
+	q := subject{packet: f.packet()}
 	a, b := NewState(), NewState()
 	same := 0
 	for i := range 64 {
-		q.Header.SrcPort = uint16(i)
+		q.header.SrcPort = uint16(i)
 		q.classify(Out, &a.key, false)
 		h := q.flow.hash
 		q.classify(Out, &b.key, false)
@@ -303,7 +302,7 @@ func TestHashSpreads(t *testing.T) {
 		}
 		for i := range 1 << 14 {
 			f.sport, f.dport = uint16(i&127), uint16(i>>7)
-			q := f.packet()
+			q := subject{packet: f.packet()}
 			q.classify(Out, &s.key, false)
 			n[q.flow.hash&255]++
 		}
@@ -319,14 +318,14 @@ func TestNothingAllocatedPerPacket(t *testing.T) {
 	c.Basic = []BasicRule{{Direction: Both, Action: Meter, Side: Remote, Any: AnyIP}, {Direction: Both, Action: Allow, Side: Remote, MAC: peerMAC}}
 	p, s := compile(t, *c), NewState()
 	list := openFlows(t, s, p, 64)
-	check := func(name string, d Direction, q []Packet) {
+	check := func(name string, d Direction, q []packet) {
 		for range 50 {
-			s.Check(p, d, second, q)
+			judgeAll(s, p, d, second, q...)
 		}
-		require.Zero(t, testing.AllocsPerRun(100, func() { s.Check(p, d, second, q) }), name)
+		require.Zero(t, testing.AllocsPerRun(100, func() { judgeAll(s, p, d, second, q...) }), name)
 	}
 	check("established", Out, list)
-	var fresh, fragments, stateless, errors []Packet
+	var fresh, fragments, stateless, errors []packet
 	for i := range 2048 {
 		f := tcpFlow(i + 1000)
 		f.payload = nil
@@ -343,7 +342,7 @@ func TestNothingAllocatedPerPacket(t *testing.T) {
 	check("fragments", Out, fragments)
 	check("denied", In, stateless)
 	check("ICMP errors", In, errors)
-	require.Zero(t, testing.AllocsPerRun(100, func() { s.Peek(p, Out, second, &fresh[0]) }))
+	require.Zero(t, testing.AllocsPerRun(100, func() { peek(s, p, Out, second, fresh[0]) }))
 }
 
 func TestConnections(t *testing.T) {

@@ -2,15 +2,19 @@
 // switch asks it for every frame; it does no I/O, knows no clock and starts no goroutine.
 //
 // A Config holds the rules. Compile makes an immutable Policy of them, which any number of vNICs may
-// share; a State is what one vNIC remembers: its connections, fragments and meters. The one call that
-// matters judges a batch of frames:
+// share; a State is what one vNIC remembers: its connections, fragments and meters. A Judge judges a batch
+// of frames:
 //
 //	policy, err := acl.Compile(&acl.Config{Extended: []acl.ExtendedRule{
 //		{Weight: 10, Direction: acl.Out, Action: acl.Allow, Stateful: true},
 //		{Weight: 1, Direction: acl.In, Action: acl.Deny},
 //	}})
 //	state := acl.NewState()                      // one for each vNIC
-//	state.Check(policy, acl.Out, now, packets)   // fills in packets[i].Verdict
+//	judge := state.Begin(policy, acl.Out, now)
+//	for _, p := range packets {
+//		verdict := judge.Check(p.head, &p.header, p.len, p.vlan)
+//	}
+//	judge.End()
 //
 // # What is decided, and in what order
 //

@@ -37,9 +37,10 @@ func Example() {
 	} {
 		var h header.Header
 		h.Parse(c.frame, len(c.frame))
-		batch := []acl.Packet{{Head: c.frame, Header: &h, Len: len(c.frame)}}
-		state.Check(policy, c.direction, time.Since(start), batch)
-		fmt.Println(policy.Describe(batch[0].Verdict))
+		judge := state.Begin(policy, c.direction, time.Since(start))
+		verdict := judge.Check(c.frame, &h, len(c.frame), 0)
+		judge.End()
+		fmt.Println(policy.Describe(verdict))
 	}
 	// Output:
 	// denied: rule: extended rule 3 "shut" (weight 1)

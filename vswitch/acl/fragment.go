@@ -32,15 +32,15 @@ type datagramID struct {
 
 // readFragment reads the fragment fields of a packet that the parser found valid. It reports false when a
 // fragment that is not the last does not end at a multiple of 8 bytes.
-func (p *Packet) readFragment(d Direction, key *hashKey) (f fragment, ok bool) {
-	h := p.Header
-	b := p.Head[h.L3:]
+func (p *subject) readFragment(d Direction, key *hashKey) (f fragment, ok bool) {
+	h := p.header
+	b := p.head[h.L3:]
 	f.flow = p.flow
 	f.direction = d
 	var offset, n int
 	if f.family == v4 {
 		w := be16(b[6:])
-		f.tail = tailOf(0, 0, p.Isolation, Protocol(h.Proto))
+		f.tail = tailOf(0, 0, p.isolation, Protocol(h.Proto))
 		f.id, f.more = uint32(be16(b[4:])), w&0x2000 != 0
 		offset, n = int(w&0x1fff)*8, int(be16(b[2:]))-int(b[0]&15)*4
 	} else {
@@ -49,7 +49,7 @@ func (p *Packet) readFragment(d Direction, key *hashKey) (f fragment, ok bool) {
 			return f, false
 		}
 		w := be16(b[at+2:])
-		f.tail = tailOf(0, 0, p.Isolation, 0)
+		f.tail = tailOf(0, 0, p.isolation, 0)
 		f.id, f.more = be32(b[at+4:]), w&1 != 0
 		offset, n = int(w&0xfff8), int(be16(b[4:]))+40-(at+8)
 	}
@@ -212,7 +212,7 @@ func (t *datagrams) release(now uint32) {
 }
 
 // firstPart judges the first fragment of a datagram, and remembers that it passed.
-func (j *judge) firstPart(q *Packet) Verdict {
+func (j *Judge) firstPart(q *subject) Verdict {
 	if len(j.p.programs[j.dir][q.flow.family].rules) == 0 {
 		return j.whole(q) // so will the others
 	}
@@ -242,7 +242,7 @@ func (j *judge) firstPart(q *Packet) Verdict {
 }
 
 // laterPart judges a fragment that is not the first.
-func (j *judge) laterPart(q *Packet) Verdict {
+func (j *Judge) laterPart(q *subject) Verdict {
 	ip, program := j.p.ip[j.dir][q.flow.family], j.p.programs[j.dir][q.flow.family]
 	if basic := ip.judges.find(&q.flow); j.p.denies(basic) {
 		return Verdict{DeniedByAddress, basic}

@@ -173,9 +173,7 @@ func TestFragmentedDatagramsAreBounded(t *testing.T) {
 	f := part(6, Out, 0, 80, true)
 	for i := range 5 * maxDatagrams {
 		f.id = uint32(i)
-		q := []Packet{f.packet()}
-		x.s.Check(x.p, Out, x.now, q)
-		require.True(t, q[0].Verdict.Allowed())
+		require.True(t, judgeAll(x.s, x.p, Out, x.now, f.packet()).Allowed())
 	}
 	require.Len(t, x.s.datagrams.places, maxDatagrams)
 	require.Greater(t, x.s.Stats().DatagramsEvicted, uint64(3*maxDatagrams))

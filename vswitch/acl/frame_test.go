@@ -144,14 +144,14 @@ func (f *frame) bytes() []byte {
 	return append(b, f.ip()...)
 }
 
-// packetOf makes a Packet of the bytes of a frame.
-func packetOf(b []byte, vlan uint32) Packet {
+// packetOf makes a packet of the bytes of a frame.
+func packetOf(b []byte, vlan uint32) packet {
 	h := new(header.Header)
 	h.Parse(b, len(b))
-	return Packet{Head: b, Header: h, Len: len(b), Isolation: vlan}
+	return packet{b, h, len(b), vlan}
 }
 
-func (f *frame) packet() Packet { return packetOf(f.bytes(), f.vlan) }
+func (f *frame) packet() packet { return packetOf(f.bytes(), f.vlan) }
 
 // reply returns a frame of the same flow in the other direction.
 func (f frame) reply() frame {

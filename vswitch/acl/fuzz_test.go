@@ -44,15 +44,14 @@ func FuzzCheck(f *testing.F) {
 		s := NewState()
 		for range 3 {
 			for _, p := range []*Policy{open, rules} {
-				q, peek := packetOf(b, uint32(vlan)), packetOf(b, uint32(vlan))
-				s.Peek(p, d, second, &peek)
-				one := []Packet{q}
-				s.Check(p, d, second, one)
-				require.Equal(t, peek.Verdict, one[0].Verdict)
-				require.NotZero(t, one[0].Verdict.Reason)
-				requireReference(t, ref, p == rules, b, d, uint32(vlan), one[0].Verdict)
+				q := packetOf(b, uint32(vlan))
+				peek := peek(s, p, d, second, q)
+				v := judgeAll(s, p, d, second, q)
+				require.Equal(t, peek, v)
+				require.NotZero(t, v.Reason)
+				requireReference(t, ref, p == rules, b, d, uint32(vlan), v)
 			}
-			s.Check(open, d.reverse(), second, []Packet{packetOf(b, uint32(vlan))})
+			judgeAll(s, open, d.reverse(), second, packetOf(b, uint32(vlan)))
 		}
 		checkTable(t, &s.table)
 	})

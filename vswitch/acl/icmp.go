@@ -20,9 +20,9 @@ const (
 )
 
 // setICMP fills in what is known of the first part of an ICMP message.
-func (p *Packet) setICMP(d Direction, filterND bool) {
-	h := p.Header
-	b := p.Head[h.L4:]
+func (p *subject) setICMP(d Direction, filterND bool) {
+	h := p.header
+	b := p.head[h.L4:]
 	typ, request := b[0], false
 	p.kind = otherICMP
 	if p.flow.family == v4 {
@@ -43,7 +43,7 @@ func (p *Packet) setICMP(d Direction, filterND bool) {
 		case echoReply6:
 		case solicitation, advertisement:
 			// The only ones that a host takes (RFC 4861, section 7.1; RFC 6980).
-			if !filterND && p.Head[h.L3+7] == 255 && b[1] == 0 && h.Flags&header.Fragment == 0 {
+			if !filterND && p.head[h.L3+7] == 255 && b[1] == 0 && h.Flags&header.Fragment == 0 {
 				p.kind = neighbor
 			}
 			return
@@ -62,37 +62,37 @@ func (p *Packet) setICMP(d Direction, filterND bool) {
 	if request == (d == In) {
 		asked = 1
 	}
-	p.flow.tail = tailOf(be16(b[4:]), asked, p.Isolation, p.flow.protocol())
+	p.flow.tail = tailOf(be16(b[4:]), asked, p.isolation, p.flow.protocol())
 }
 
 // quoted returns the flow of the packet that an ICMP error is about: one that went the other way. It
 // reports false when there is no telling. seq is the sequence number when it is TCP.
-func (p *Packet) quotedFlow(d Direction) (f flow, seq uint32, ok bool) {
-	h := p.Header
-	end := min(len(p.Head), header.Limit)
+func (p *subject) quotedFlow(d Direction) (f flow, seq uint32, ok bool) {
+	h := p.header
+	end := min(len(p.head), header.Limit)
 	at := int(h.L4) + 8
 	proto, l4 := uint8(0), 0
 	quotedFamily := p.flow.family
 	var addrs []byte
 	if quotedFamily == v4 {
-		if at+20 > end || p.Head[at]>>4 != 4 {
+		if at+20 > end || p.head[at]>>4 != 4 {
 			return f, 0, false
 		}
-		b := p.Head[at:]
+		b := p.head[at:]
 		n := int(b[0]&15) * 4
 		if n < 20 || be16(b[6:])&0x1fff != 0 { // a later fragment has no ports
 			return f, 0, false
 		}
 		proto, l4, addrs = b[9], at+n, b[12:20]
 	} else {
-		if at+40 > end || p.Head[at]>>4 != 6 {
+		if at+40 > end || p.head[at]>>4 != 6 {
 			return f, 0, false
 		}
-		addrs = p.Head[at+8 : at+40]
-		proto, l4 = p.Head[at+6], at+40
+		addrs = p.head[at+8 : at+40]
+		proto, l4 = p.head[at+6], at+40
 		var fragment int
-		proto, l4, fragment = skipExtensions(p.Head[:end], proto, l4)
-		if fragment > 0 && be16(p.Head[fragment+2:])&0xfff8 != 0 {
+		proto, l4, fragment = skipExtensions(p.head[:end], proto, l4)
+		if fragment > 0 && be16(p.head[fragment+2:])&0xfff8 != 0 {
 			return f, 0, false
 		}
 	}
@@ -101,19 +101,19 @@ func (p *Packet) quotedFlow(d Direction) (f flow, seq uint32, ok bool) {
 	}
 	// The error goes to whoever sent the packet.
 	half := len(addrs) / 2
-	if string(h.AddrBytes(p.Head)[half:]) != string(addrs[:half]) {
+	if string(h.AddrBytes(p.head)[half:]) != string(addrs[:half]) {
 		return f, 0, false
 	}
 	other := Both - d
 	f.setAddrs(addrs, other)
-	b := p.Head[l4:]
+	b := p.head[l4:]
 	switch {
 	case hasPorts(Protocol(proto)):
 		local, remote := be16(b), be16(b[2:])
 		if other == In {
 			local, remote = remote, local
 		}
-		f.tail = tailOf(local, remote, p.Isolation, Protocol(proto))
+		f.tail = tailOf(local, remote, p.isolation, Protocol(proto))
 		seq = be32(b[4:])
 	case proto == header.ICMP && quotedFamily == v4 && (b[0] == echoRequest4 || b[0] == echoReply4),
 		proto == header.ICMPv6 && quotedFamily == v6 && (b[0] == echoRequest6 || b[0] == echoReply6):
@@ -121,11 +121,11 @@ func (p *Packet) quotedFlow(d Direction) (f flow, seq uint32, ok bool) {
 		if (b[0] == echoRequest4 || b[0] == echoRequest6) == (other == In) {
 			asked = 1
 		}
-		f.tail = tailOf(be16(b[4:]), asked, p.Isolation, Protocol(proto))
+		f.tail = tailOf(be16(b[4:]), asked, p.isolation, Protocol(proto))
 	case proto == header.ICMP && quotedFamily == v4, proto == header.ICMPv6 && quotedFamily == v6:
 		return f, 0, false
 	default:
-		f.tail = tailOf(0, 0, p.Isolation, Protocol(proto))
+		f.tail = tailOf(0, 0, p.isolation, Protocol(proto))
 	}
 	return f, seq, true
 }

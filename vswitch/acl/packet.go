@@ -6,16 +6,33 @@ import (
 	"github.com/hvswitch/hvswitch/internal/header"
 )
 
-// Packet is a frame to be judged. The caller fills in the first four fields; nothing of it is kept.
-type Packet struct {
-	Head      []byte         // private memory that does not change; the bytes that were parsed
-	Header    *header.Header // of Head
-	Len       int            // of the frame, bytes: what a meter counts
-	Isolation uint32         // VLAN ID or virtual subnet ID, up to 16,777,215; 0 is none
+// packet is a frame to be judged.
+type packet struct {
+	head      []byte         // private memory that does not change; the bytes that were parsed
+	header    *header.Header // of head
+	size      int            // of the frame, bytes: what a meter counts
+	isolation uint32         // VLAN ID or virtual subnet ID, up to maxIsolation; 0 is none
+}
 
-	// Verdict is the result.
-	Verdict Verdict
+// plain4 reports whether a packet is IPv4 with ports and whole, as most are.
+func plain4(h *header.Header) bool {
+	return h.Flags == header.IPv4|header.Ports && h.Reason == header.OK
+}
 
+// key4 returns the first word of the addresses and the tail of the flow of a packet that is plain4.
+func key4(d Direction, head []byte, h *header.Header, isolation uint32) (addrs, tail uint64) {
+	addrs = be64(head[h.L3+12:])
+	local, remote := uint64(h.SrcPort), uint64(h.DstPort)
+	if d == In {
+		addrs = bits.RotateLeft64(addrs, 32)
+		local, remote = remote, local
+	}
+	return addrs, local<<48 | remote<<32 | uint64(isolation&maxIsolation)<<8 | uint64(h.Proto)
+}
+
+// subject is a packet under judgement.
+type subject struct {
+	packet
 	kind packetKind
 	part bool // a fragment
 	flow flow
@@ -38,28 +55,8 @@ const (
 )
 
 // classify fills in what all stages need to know of the packet.
-func (p *Packet) classify(d Direction, key *hashKey, filterND bool) {
-	h := p.Header
-	if h.Flags == header.IPv4|header.Ports && h.Reason == header.OK { // most
-		w, ports := be64(p.Head[h.L3+12:]), uint64(h.SrcPort)<<48|uint64(h.DstPort)<<32
-		if d == In {
-			w = bits.RotateLeft64(w, 32)
-			ports = uint64(h.DstPort)<<48 | uint64(h.SrcPort)<<32
-		}
-		tail := ports | uint64(p.Isolation&maxIsolation)<<8 | uint64(h.Proto)
-		p.flow.addr[0], p.flow.tail, p.flow.family = w, tail, v4
-		p.flow.hash = key.hash4(w, tail)
-		p.kind, p.part = datagram, false
-		if h.Proto == header.TCP {
-			p.kind = segmentTCP
-		}
-		return
-	}
-	p.classifyAny(d, key, filterND)
-}
-
-func (p *Packet) classifyAny(d Direction, key *hashKey, filterND bool) {
-	h := p.Header
+func (p *subject) classify(d Direction, key *hashKey, filterND bool) {
+	h := p.header
 	if h.Flags&(header.IPv4|header.IPv6) == 0 || h.Reason != header.OK {
 		p.kind = malformed
 		if h.EtherType != header.EtherTypeIPv4 && h.EtherType != header.EtherTypeIPv6 &&
@@ -68,7 +65,7 @@ func (p *Packet) classifyAny(d Direction, key *hashKey, filterND bool) {
 		}
 		return
 	}
-	p.flow.setAddrs(h.AddrBytes(p.Head), d)
+	p.flow.setAddrs(h.AddrBytes(p.head), d)
 	p.part = h.Flags&header.Fragment != 0
 	switch {
 	case h.Flags&header.Ports != 0:
@@ -76,17 +73,17 @@ func (p *Packet) classifyAny(d Direction, key *hashKey, filterND bool) {
 		if d == In {
 			local, remote = remote, local
 		}
-		p.flow.tail = tailOf(local, remote, p.Isolation, Protocol(h.Proto))
+		p.flow.tail = tailOf(local, remote, p.isolation, Protocol(h.Proto))
 		p.kind = datagram
 		if h.Proto == header.TCP {
 			p.kind = segmentTCP
 		}
 	case h.Flags&(header.Fragment|header.FirstFragment) == header.Fragment:
-		p.flow.tail = tailOf(0, 0, p.Isolation, Protocol(h.Proto))
+		p.flow.tail = tailOf(0, 0, p.isolation, Protocol(h.Proto))
 		p.kind = laterPart
 		return
 	default:
-		p.flow.tail = tailOf(0, 0, p.Isolation, Protocol(h.Proto))
+		p.flow.tail = tailOf(0, 0, p.isolation, Protocol(h.Proto))
 		p.kind = datagram
 		if h.Proto == header.ICMP && p.flow.family == v4 || h.Proto == header.ICMPv6 && p.flow.family == v6 {
 			p.setICMP(d, filterND)

@@ -528,7 +528,7 @@ func (r *reference) whole(f, quoted *frame, now int) Verdict {
 			}
 			state, again := c.state, false
 			if f.proto == TCP {
-				seg := readTCP(q.Head, q.Header)
+				seg := readTCP(q.head, q.header)
 				if again = seg.flags() == tcpSYN && state >= closing; !again {
 					var reason Reason
 					if state, reason = c.track(&q, seg, side, r.cfg.CheckTCPWindows); reason != Established {
@@ -580,7 +580,7 @@ func (r *reference) whole(f, quoted *frame, now int) Verdict {
 		c.flags = openedIn
 	}
 	if f.proto == TCP {
-		seg := readTCP(q.Head, q.Header)
+		seg := readTCP(q.head, q.header)
 		switch {
 		case !validFlags(seg.flags()):
 			return Verdict{BadState, int32(rule)}

@@ -16,12 +16,12 @@ func TestRulesAgreeWithReference(t *testing.T) {
 		p, ref, s := compile(t, cfg), newReference(cfg), NewState()
 		for i := range 300 {
 			f := r.frame()
-			q := f.packet()
+			q := subject{packet: f.packet()}
 			q.classify(f.d, &s.key, false)
 			dir := f.d.index()
 			ip, program := p.ip[dir][q.flow.family], p.programs[dir][q.flow.family]
 			want := [...]int{ref.ip(&f, false), ref.ip(&f, true), ref.extended(&f, false), ref.extended(&f, true), ref.mac(&f)}
-			local, remote := loadMAC(q.Head[6:]), loadMAC(q.Head)
+			local, remote := loadMAC(q.head[6:]), loadMAC(q.head)
 			if f.d == In {
 				local, remote = remote, local
 			}

@@ -32,17 +32,35 @@ func (x *scene) send(f frame, want Reason) Verdict {
 	return x.packet(f.d, f.packet(), want)
 }
 
-func (x *scene) packet(d Direction, q Packet, want Reason) Verdict {
+func (x *scene) packet(d Direction, q packet, want Reason) Verdict {
 	x.Helper()
 	before := x.s.Stats()
-	peek := q
-	require.Equal(x, want, x.s.Peek(x.p, d, x.now, &peek).Reason, "peek")
+	peek := peek(x.s, x.p, d, x.now, q)
+	require.Equal(x, want, peek.Reason, "peek")
 	require.Equal(x, before, x.s.Stats(), "peek changes nothing")
-	one := []Packet{q}
-	x.s.Check(x.p, d, x.now, one)
-	require.Equal(x, want, one[0].Verdict.Reason, "%s", x.p.Describe(one[0].Verdict))
-	require.Equal(x, peek.Verdict, one[0].Verdict, "peek")
-	return one[0].Verdict
+	v := judgeAll(x.s, x.p, d, x.now, q)
+	require.Equal(x, want, v.Reason, "%s", x.p.Describe(v))
+	require.Equal(x, peek, v, "peek")
+	return v
+}
+
+func peek(s *State, p *Policy, d Direction, now time.Duration, q packet) Verdict {
+	return s.Peek(p, d, now, q.head, q.header, q.size, q.isolation)
+}
+
+// judgeAll judges packets as the switch does a batch and returns the last verdict.
+func judgeAll(s *State, p *Policy, d Direction, now time.Duration, packets ...packet) (v Verdict) {
+	j := s.Begin(p, d, now)
+	defer j.End()
+	if j.Far() {
+		for _, q := range packets {
+			j.Fetch(q.head, q.header, q.isolation)
+		}
+	}
+	for _, q := range packets {
+		v = j.Check(q.head, q.header, q.size, q.isolation)
+	}
+	return v
 }
 
 // outOnly is the usual policy: what the VM begins is allowed with its answers, nothing else comes in.

@@ -85,15 +85,14 @@ func compare(t *testing.T, seed uint64, cfg func(source) Config, frames int, ste
 		if i%7 == 0 {
 			s.Sweep(at)
 		}
-		peeked := f.packet()
-		peek := s.Peek(p, f.d, at, &peeked)
-		q := []Packet{f.packet()}
-		if q[0].Header.Reason != 0 {
+		q := f.packet()
+		peek := peek(s, p, f.d, at, q)
+		if q.header.Reason != 0 {
 			continue // some fragments are
 		}
-		s.Check(p, f.d, at, q)
+		got := judgeAll(s, p, f.d, at, q)
 		want := ref.check(&f.frame, f.quoted, now)
-		if got := q[0].Verdict; got != want || peek != got {
+		if got != want || peek != got {
 			t.Fatalf("%s\nwant %s\n got %s\npeek %s", what(), p.Describe(want), p.Describe(got), p.Describe(peek))
 		}
 	}

@@ -4,7 +4,7 @@ import "github.com/hvswitch/hvswitch/internal/header"
 
 // TCP is followed as RFC 9293 has it, from between the two ends: what passes here need not arrive, so a
 // state is entered when the packet that causes it is seen, and what is old or sent again still passes.
-// The windows are those of G. van Rooij, Real Stateful TCP Packet Filtering in IP Filter (2001).
+// The windows are those of G. van Rooij, Real Stateful TCP packet Filtering in IP Filter (2001).
 
 // Flags (RFC 9293, section 3.1).
 const (
@@ -100,14 +100,14 @@ func beginsTCP(flags uint8, pickUp bool) bool {
 }
 
 // openTCP prepares a connection for its first segment, which beginsTCP.
-func (c *conn) openTCP(q *Packet, s segment) {
+func (c *conn) openTCP(q *packet, s segment) {
 	c.flags &^= pickedUp | offered | finOfOpener | finOfOther
 	c.scale = [2]uint8{}
 	if s.flags()&tcpSYN == 0 {
 		c.flags |= pickedUp
 		return
 	}
-	if scale, ok := scaleOption(q.Head, q.Header); ok {
+	if scale, ok := scaleOption(q.head, q.header); ok {
 		c.flags |= offered
 		c.scale[0] = scale
 	}
@@ -121,7 +121,7 @@ func (c *conn) openTCP(q *Packet, s segment) {
 
 // track judges a segment of a connection and follows it. side is 0 for the side that opened it.
 // The new state is returned; the caller stores it.
-func (c *conn) track(q *Packet, s segment, side int, checkWindows bool) (connState, Reason) {
+func (c *conn) track(q *packet, s segment, side int, checkWindows bool) (connState, Reason) {
 	state := c.state
 	if state == established && s.flags() == tcpACK {
 		return state, c.advance(s, side, checkWindows)
@@ -179,7 +179,7 @@ func (c *conn) openState() connState {
 }
 
 // trackSYNSent is for a connection of which only the opener has sent something.
-func (c *conn) trackSYNSent(q *Packet, s segment, side int) (connState, Reason) {
+func (c *conn) trackSYNSent(q *packet, s segment, side int) (connState, Reason) {
 	other := &c.sides[1]
 	switch {
 	case side == 0:
@@ -205,7 +205,7 @@ func (c *conn) trackSYNSent(q *Packet, s segment, side int) (connState, Reason) 
 		return synSent, BadState
 	}
 	// SYN and ACK, or at the same time a SYN of its own (RFC 9293, section 3.5).
-	scale, ok := scaleOption(q.Head, q.Header)
+	scale, ok := scaleOption(q.head, q.header)
 	if ok && c.flags&offered != 0 {
 		c.scale[1] = scale
 	} else {
@@ -227,7 +227,7 @@ func (c *conn) trackSYNSent(q *Packet, s segment, side int) (connState, Reason) 
 }
 
 // trackSYNReceived is for a connection that lacks only the opener's acknowledgment.
-func (c *conn) trackSYNReceived(q *Packet, s segment, side int, checkWindows bool) (connState, Reason) {
+func (c *conn) trackSYNReceived(q *packet, s segment, side int, checkWindows bool) (connState, Reason) {
 	switch {
 	case s.flags()&tcpRST != 0:
 		return c.trackRST(s, side, checkWindows)

@@ -6,9 +6,15 @@ import (
 )
 
 // sentByVM drops what the ACL of the vNIC does not let its VM send.
-func sentByVM(policy *acl.Policy, state *acl.State) stage {
+func sentByVM(policy *acl.Policy, state *acl.State) func(*burst) {
 	return func(b *burst) {
 		b.parse()
+		if b.trace != nil {
+			if v := b.peek(policy, state, acl.Out, 0); !v.Allowed() {
+				b.meta[0].drop = DropACLOut
+			}
+			return
+		}
 		j := state.Begin(policy, acl.Out, b.clock)
 		if j.Far() {
 			for i, f := range b.frames {
@@ -26,6 +32,14 @@ func sentByVM(policy *acl.Policy, state *acl.State) stage {
 		}
 		j.End()
 	}
+}
+
+// peek returns the verdict on frame i of Explain.
+func (b *burst) peek(policy *acl.Policy, state *acl.State, d acl.Direction, i int) acl.Verdict {
+	m := &b.meta[i]
+	v := state.Peek(policy, d, b.clock, b.frames[i].Head(), &b.headers[i], int(m.len), uint32(m.vid()))
+	b.trace.note("%s", policy.Describe(v))
+	return v
 }
 
 // receivedByVM takes from a group the frames that the ACL of the vNIC does not let its VM receive.

@@ -8,18 +8,26 @@ import (
 )
 
 // adapt sends frames to a port that may not take them all as they are: what the port cannot do for a
-// frame is done here, in software.
-func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame) {
+// frame is done here, in software. lost may be nil.
+func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame, lost *losses) {
 	out := w.adapted[:0]
+	var pieces *losses // of out
+	if lost != nil {
+		pieces = &losses{drops: lost.drops}
+	}
 	flush := func() {
-		q.send(to.port, out, lenOf(out))
+		q.send(to.port, out, lenOf(out), pieces)
+		if pieces != nil {
+			pieces.owners = pieces.owners[:0]
+		}
 		clear(out)
 		out = out[:0]
 		w.segmenter.Reset()
 	}
-	for _, f := range frames {
+	for i, f := range frames {
 		if f.Len() > to.maxLen && f.Offload.Segment == ports.SegmentNone {
 			to.count.drop(DropTooBig, 1)
+			lost.add(i, 1, DropTooBig)
 			continue
 		}
 		more, err := w.segmenter.Append(out, f, to.info.Offloads)
@@ -29,7 +37,13 @@ func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame) {
 		}
 		if err != nil {
 			to.count.drop(DropUnsupportedOffload, 1)
+			lost.add(i, 1, DropUnsupportedOffload)
 			continue
+		}
+		if pieces != nil {
+			for range len(more) - len(out) {
+				pieces.owners = append(pieces.owners, lost.owners[i])
+			}
 		}
 		out = more
 	}

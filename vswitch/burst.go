@@ -6,6 +6,7 @@ import (
 	"github.com/hvswitch/hvswitch/internal/header"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // burst is a batch of frames on its way through the switch, with what the switch knows of each. The
@@ -21,11 +22,14 @@ type burst struct {
 
 	bytes    uint64
 	longest  int
-	offloads bool // some frame asks for offload
-	floods   bool // some frame goes to more than one port
-	tagged   bool // some frame is in a VLAN or has a priority
-	queue    int  // the receive queue's number: frames of one queue leave by one queue
-	parsed   bool // headers are those of frames
+	offloads bool   // some frame asks for offload
+	floods   bool   // some frame goes to more than one port
+	chosen   bool   // some frame goes where an extension sends it
+	mirrored bool   // meta.mirrored is valid
+	tagged   bool   // some frame is in a VLAN or has a priority
+	queue    int    // the receive queue's number: frames of one queue leave by one queue
+	parsed   bool   // headers are those of frames
+	trace    *trace // of Explain; nil for frames that are really under way
 
 	*scratch
 }
@@ -35,6 +39,7 @@ type scratch struct {
 	headers  [burstSize]header.Header // by index in burst.frames; valid once parsed
 	admitted []*ports.Frame
 	touched  uint64
+	entering extension.Batch // the burst, as the extensions of its source port see it
 }
 
 // parse parses the headers of the frames that are alive, if that has not been done.
@@ -61,12 +66,14 @@ type meta struct {
 	drop     DropReason // 0 while the frame is alive
 	nested   bool       // another tag follows the one beside the frame
 	done     bool       // flooded already
+	mirrored bool       // a mirror has it already
 }
 
 // Values of meta.out beside port indices.
 const (
 	outGroup   = -1 - iota // every member of the VLAN
 	outUnknown             // every member that takes unknown unicast
+	outChosen              // where an extension sends it
 	outNone                // dropped
 )
 

@@ -20,7 +20,7 @@ const etherHeader = 14
 // classify reads the Ethernet header of each frame, brings its tag beside it and drops what is no
 // frame. Every pipeline begins with it.
 func classify(b *burst) {
-	b.bytes, b.longest, b.offloads, b.floods, b.tagged = 0, 0, false, false, false
+	b.bytes, b.longest, b.offloads, b.floods, b.chosen, b.tagged = 0, 0, false, false, false, false
 	limit := b.in.maxLen
 	for i, f := range b.frames {
 		m := &b.meta[i]

@@ -13,6 +13,7 @@ import (
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // everyFieldSet fails when a field of a configuration has its zero value, so that a new setting
@@ -33,6 +34,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		sw := vswitch.SwitchConfig{
 			ID: "sw-1", Type: vswitch.External, Uplink: "eth0", Notes: "to the world",
 			Ageing: 17 * time.Second, MaxAddresses: 1234,
+			Extensions: []extension.Binding{{Name: "witness", Extension: &witness{}}},
 		}
 		everyFieldSet(t, sw)
 		require.Equal(t, sw, l.newSwitch("lab", sw).Config())
@@ -45,8 +47,9 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			VLAN: vlan.Access(7), IEEEPriorityTag: true, DHCPGuard: true, RouterGuard: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}, IPSourceGuard: true, ARPInspection: true,
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
+			Mirror: vswitch.MirrorDestination, MirrorTag: true,
 		}
-		everyFieldSet(t, vnic)
+		everyFieldSet(t, vnic, "ExtensionState") // which is used up
 		made := l.guest("made", vnic)
 		require.Equal(t, vnic, made.vnic.Config())
 

@@ -57,6 +57,9 @@ func (d *delivery) groupFor(b *burst, index int) *group {
 
 // deliver sends the frames of a burst on their way.
 func (w *worker) deliver(b *burst) {
+	if b.in.mirror == MirrorSource {
+		w.mirrorSent(b)
+	}
 	d := &w.delivery
 	d.groups = d.groups[:0]
 	var g *group
@@ -79,6 +82,15 @@ func (w *worker) deliver(b *burst) {
 	if b.floods {
 		w.flood(b)
 	}
+	w.transmitGroups(b)
+	if b.chosen {
+		w.deliverChosen(b)
+	}
+}
+
+// transmitGroups sends each group to its port.
+func (w *worker) transmitGroups(b *burst) {
+	d := &w.delivery
 	for i := range d.groups {
 		g := &d.groups[i]
 		d.groupOf[g.to.index] = 0
@@ -88,8 +100,26 @@ func (w *worker) deliver(b *burst) {
 	}
 }
 
+// deliverChosen sends frames where an extension wants them.
+func (w *worker) deliverChosen(b *burst) {
+	w.delivery.groups = w.delivery.groups[:0]
+	for i, port := range b.in.program.Targets(&b.entering) {
+		if b.meta[i].drop != 0 {
+			continue
+		}
+		if g := w.delivery.groupFor(b, port); g != nil {
+			g.add(b, i)
+		}
+	}
+	w.transmitGroups(b)
+}
+
 // transmit copies the frames of a group to a port and counts what became of them.
 func (w *worker) transmit(b *burst, to *portView, g *group) {
+	if to.program != nil || to.mirror == MirrorSource || b.trace != nil {
+		w.pass(b, to, g)
+		return
+	}
 	frames, index, bytes := g.frames, g.index, g.bytes
 	if b.tagged {
 		frames, index, bytes = w.leave(b, to, frames, index)
@@ -112,10 +142,10 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if b.offloads || b.longest > to.maxLen {
-		w.adapt(q, to, frames)
+		w.adapt(q, to, frames, nil)
 		return
 	}
-	q.send(to.port, frames, bytes)
+	q.send(to.port, frames, bytes, nil)
 }
 
 // txQueue is a transmit queue with the lock that makes it one worker's at a time.
@@ -124,8 +154,9 @@ type txQueue struct {
 	tx ports.TxQueue
 }
 
-// send sends frames, bytes long in all, to the port whose queue it is and counts what became of them.
-func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64) {
+// send sends frames, bytes long in all, to the port whose queue it is and counts what became of them. Somebody may
+// want to know of each that was lost.
+func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64, told *losses) {
 	total := len(frames)
 	dropped := 0
 	for len(frames) > 0 {
@@ -143,6 +174,7 @@ func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64) {
 			bytes -= uint64(f.Len())
 		}
 		p.count.drop(reason, len(lost))
+		told.add(total-len(frames)+n, len(lost), reason)
 		if reason == DropBackendError {
 			p.sendFailed(err)
 		}

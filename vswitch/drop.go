@@ -33,6 +33,9 @@ const (
 	DropFalseND         // Neighbor Discovery with an address that is not the vNIC's
 	DropAddressLimit    // one IP address more than the vNIC may use
 	DropACLOut          // sent by the VM and denied by its ACL
+	DropFilterOut       // dropped by a filter extension
+	DropFirewallOut     // of a connection that a firewall extension denies
+	DropForwarding      // dropped by the forwarding extension
 	DropStormLimit      // flooded more often than the vNIC may
 	DropReserved        // to 01-80-C2-00-00-00 … 0F, which bridges do not forward (IEEE 802.1Q table 8-1)
 	DropNoDestination   // no port to send it to
@@ -47,6 +50,8 @@ const (
 	DropUnsupportedOffload                           // segmentation that neither the port nor software can do
 	DropBackendError                                 // the backend failed
 	DropACLIn                                        // denied by the ACL of the VM that would receive it
+	DropFilterIn                                     // dropped by a filter extension
+	DropFirewallIn                                   // of a connection that a firewall extension denies
 	DropNotMember                                    // the port is not in the VLAN, or kept apart by a private VLAN
 
 	numDropReasons = iota + DropSamePort + 1
@@ -76,6 +81,11 @@ var dropNames = [numDropReasons]string{
 	DropAddressLimit:       "address limit",
 	DropACLOut:             "denied by ACL, outbound",
 	DropACLIn:              "denied by ACL, inbound",
+	DropFilterOut:          "filter extension, outbound",
+	DropFilterIn:           "filter extension, inbound",
+	DropFirewallOut:        "firewall extension, outbound",
+	DropFirewallIn:         "firewall extension, inbound",
+	DropForwarding:         "forwarding extension",
 	DropStormLimit:         "storm limit",
 	DropReserved:           "reserved address",
 	DropNoDestination:      "no destination",

@@ -1,16 +1,22 @@
 package vswitch
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+)
 
 // Event is something that happened to a switch of its own accord.
 type Event struct {
 	Kind   EventKind
 	Switch string // its name
-	NIC    string // the uplink concerned
+	NIC    string // the uplink concerned, if any
 
 	// Protected are the names of the connected vNICs with ProtectedNetwork: those to be moved
 	// to a host that has its uplink.
 	Protected []string
+
+	Extension string // the one that failed
+	Err       error  // why
 }
 
 // EventKind says what happened.
@@ -18,16 +24,22 @@ type EventKind uint8
 
 // Kinds of events.
 const (
-	UplinkLost     EventKind = 1 + iota // the link of the uplink went down
-	UplinkRestored                      // it is up again
+	UplinkLost      EventKind = 1 + iota // the link of the uplink went down
+	UplinkRestored                       // it is up again
+	ExtensionFailed                      // it panicked and is out of use, until it is disabled and enabled
 )
 
-// String returns "uplink lost" or "uplink restored".
+// String returns "uplink lost", "uplink restored" or "extension failed".
 func (k EventKind) String() string {
-	if k == UplinkLost {
+	switch k {
+	case UplinkLost:
 		return "uplink lost"
+	case UplinkRestored:
+		return "uplink restored"
+	case ExtensionFailed:
+		return "extension failed"
 	}
-	return "uplink restored"
+	return fmt.Sprintf("event %d", uint8(k))
 }
 
 // uplinkChanged tells of a change of the link of port p, if that is the uplink.

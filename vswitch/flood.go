@@ -6,8 +6,10 @@ package vswitch
 func (w *worker) flood(b *burst) {
 	d := &w.delivery
 	flooded, unknown := w.mergeFloods(b)
-	b.sw.flooded.Add(flooded)
-	b.sw.floodedUnknown.Add(unknown)
+	if b.trace == nil {
+		b.sw.flooded.Add(flooded)
+		b.sw.floodedUnknown.Add(unknown)
+	}
 	for i := range b.meta {
 		m := &b.meta[i]
 		if !m.flooded() || m.done {
@@ -34,7 +36,9 @@ func (w *worker) flood(b *burst) {
 			w.transmit(b, to, g)
 		}
 		if !reached {
-			b.in.count.drop(DropNoDestination, len(g.frames))
+			for _, j := range g.index {
+				b.meta[j].drop = DropNoDestination
+			}
 		}
 	}
 }

@@ -49,4 +49,7 @@ func forward(b *burst) {
 			m.drop = DropSamePort
 		}
 	}
+	if b.trace != nil {
+		b.trace.foresees(b)
+	}
 }

@@ -3,7 +3,7 @@ package vswitch
 import "github.com/hvswitch/hvswitch/internal/guard"
 
 // guards drops what the guards of the port refuse.
-func guards(p *guard.Program) stage {
+func guards(p *guard.Program) func(*burst) {
 	return func(b *burst) {
 		b.parse()
 		meta, headers := b.meta[:len(b.frames)], b.headers[:len(b.frames)]
@@ -20,12 +20,19 @@ func guards(p *guard.Program) stage {
 }
 
 // limitAddresses drops what comes from more IP addresses than the guest may use.
-func limitAddresses(l *guard.Limit) stage {
+func limitAddresses(l *guard.Limit) func(*burst) {
 	return func(b *burst) {
 		b.parse()
 		for i, f := range b.frames {
 			m := &b.meta[i]
-			if m.drop == 0 && !l.Admit(f, &b.headers[i], b.clock) {
+			if m.drop != 0 {
+				continue
+			}
+			admit := l.Admit
+			if b.trace != nil {
+				admit = l.Peek
+			}
+			if !admit(f, &b.headers[i], b.clock) {
 				m.drop = DropAddressLimit
 			}
 		}
@@ -33,13 +40,19 @@ func limitAddresses(l *guard.Limit) stage {
 }
 
 // limitStorm drops what is to be flooded beyond the rate that the guest may.
-func limitStorm(l *guard.Storm) stage {
+func limitStorm(l *guard.Storm) func(*burst) {
 	return func(b *burst) {
 		n := 0
 		for i := range b.meta {
 			if b.meta[i].flooded() {
 				n++
 			}
+		}
+		if b.trace != nil {
+			if n > 0 && !l.Peek(b.clock) {
+				b.meta[0].drop = DropStormLimit
+			}
+			return
 		}
 		granted := l.Take(n, b.clock)
 		if granted == n {

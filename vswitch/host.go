@@ -14,6 +14,7 @@ import (
 
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // HostConfig configures a Host. A nil *HostConfig or zero fields mean the defaults.
@@ -58,6 +59,8 @@ type Host struct {
 	macs     *macPool
 	macOwner map[ports.MAC]*VNIC
 	ids      map[string]bool // of switches and vNICs
+
+	observers []extension.Binding // captures in front of the extensions of every switch
 }
 
 // NewHost returns a host without switches and starts its workers.

@@ -329,10 +329,14 @@ func (s *linkStub) WatchLink(changed func(ports.Link)) {
 }
 
 func (s *linkStub) Link() ports.Link {
+	changed := s.changed.Load()
+	if changed == nil {
+		return ports.Link{}
+	}
 	was := ports.Link{Up: s.up.Swap(true)}
 	if !was.Up {
 		go func() {
-			(*s.changed.Load())(ports.Link{Up: true})
+			(*changed)(ports.Link{Up: true})
 			close(s.told)
 		}()
 		for range 1000 { // the event is often dealt with before the answer is given

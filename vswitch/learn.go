@@ -26,13 +26,15 @@ func learn(b *burst) {
 		v, slot := t.slot(k)
 		switch {
 		case v == want:
-		case slot >= 0 && v.port() == port && !v.static() && !v.expired(b.now, ageing):
+		case slot >= 0 && v.port() == port && !v.static() && !v.expired(b.now, ageing) && b.trace == nil:
 			_, val := t.at(slot)
 			val.CompareAndSwap(uint64(v), uint64(want))
 		case v.static() && v.port() == port:
 		case v.static():
 			m.drop = DropSourceElsewhere
 			continue
+		case b.trace != nil:
+			b.trace.learns(b, v)
 		default:
 			if !b.sw.fdb.learn(k, port, b.now) {
 				m.drop = DropSourceElsewhere

@@ -7,39 +7,51 @@ import (
 
 // A stage does one thing to every frame of a burst that is still alive. It drops a frame by setting
 // meta.drop.
-type stage func(*burst)
+type stage struct {
+	name string // as Explain calls it
+	run  func(*burst)
+}
 
 // compile makes the ingress pipeline of a port from its settings: the stages that it needs, in the
 // order in which a frame passes them, and no others.
 func compile(p *portView) []stage {
-	stages := []stage{classify}
+	stages := []stage{{"frame", classify}}
+	if p.program != nil {
+		stages = append(stages, stage{"extensions", enter(p.program)})
+	}
 	if p.vlan.Kind() == vlan.KindUntagged {
-		stages = append(stages, admitUntagged(&p.vlan, p.keepPriority))
+		stages = append(stages, stage{"VLAN", admitUntagged(&p.vlan, p.keepPriority)})
 	} else {
-		stages = append(stages, admit(&p.vlan, p.keepPriority))
+		stages = append(stages, stage{"VLAN", admit(&p.vlan, p.keepPriority)})
 	}
 	// The address of a vNIC in its only VLAN is configured, so there is nothing to learn.
 	configured := p.mac != 0 && !p.spoofing
-	if configured {
-		stages = append(stages, onlySource(p.mac))
-	} else {
-		stages = append(stages, validSource)
+	switch {
+	case p.injected:
+	case configured:
+		stages = append(stages, stage{"source", onlySource(p.mac)})
+	default:
+		stages = append(stages, stage{"source", validSource})
 	}
 	if p.guard != nil {
-		stages = append(stages, guards(p.guard))
+		stages = append(stages, stage{"guards", guards(p.guard)})
 	}
 	if p.addresses != nil {
-		stages = append(stages, limitAddresses(p.addresses))
+		stages = append(stages, stage{"address limit", limitAddresses(p.addresses)})
 	}
 	if p.acl != nil && p.acl.Judges(acl.Out) {
-		stages = append(stages, sentByVM(p.acl, p.connections))
+		stages = append(stages, stage{"ACL", sentByVM(p.acl, p.connections)})
 	}
-	if !configured || p.trunk() {
-		stages = append(stages, learn)
+	if !p.injected && (!configured || p.trunk()) {
+		stages = append(stages, stage{"learning", learn})
 	}
-	stages = append(stages, forward)
+	if p.program != nil && p.program.Decides() {
+		stages = append(stages, stage{"forwarding", forwardBy(p.program)})
+	} else {
+		stages = append(stages, stage{"forwarding", forward})
+	}
 	if p.storm != nil {
-		stages = append(stages, limitStorm(p.storm))
+		stages = append(stages, stage{"storm limit", limitStorm(p.storm)})
 	}
 	return stages
 }

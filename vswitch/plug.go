@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // uplinkMode is that of every uplink: all VLANs tagged, and the frames of none as they are.
@@ -22,7 +24,7 @@ func newUplinkView(p *port) *portView {
 		maxLen:       etherHeader + p.info.MTU,
 		maxAddresses: limitMaxAddresses,
 	}
-	v.ingress = compile(v)
+	v.self = &extension.Port{Switch: p.sw.name, Name: p.name, Kind: extension.Uplink, MTU: p.info.MTU, Speed: ports.LinkOf(p.backend).Speed}
 	return v
 }
 
@@ -36,14 +38,20 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 			return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
 		}
 	}
+	if err := s.introduce(add); err != nil {
+		s.unattach(add)
+		return err
+	}
 	snap := s.snap.Load()
 	modes := map[string]vlan.Mode{}
+	var selves []*extension.Port
 	for _, p := range remove {
 		old := snap.ports.at(p.index)
 		if old.vlan.Kind() != vlan.KindUntagged {
 			modes[p.name] = vlan.Untagged()
 		}
 		snap = snap.without(old)
+		selves = append(selves, old.self)
 	}
 	for _, v := range add {
 		if v.vlan.Kind() != vlan.KindUntagged || len(modes) > 0 {
@@ -53,6 +61,9 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	}
 	moved, err := s.vlans.Update(modes)
 	if err != nil {
+		for _, v := range add {
+			s.stack.Disconnect(v.self)
+		}
 		s.unattach(add)
 		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
 	}
@@ -72,7 +83,8 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	if len(remove) > 0 {
 		s.host.synchronize()
 	}
-	for _, p := range remove {
+	for i, p := range remove {
+		s.stack.Disconnect(selves[i])
 		s.takeAdded(func(a addedAddress) bool { return a.port == p.index })
 		s.fdb.removePort(p.index)
 		s.free = append(s.free, p.index)
@@ -139,6 +151,11 @@ func (s *Switch) update(v *portView) error {
 			return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
 		}
 	}
+	if err := s.stack.Replace(v.self); err != nil {
+		s.vlans.Update(map[string]vlan.Mode{v.name: old.vlan}) // cannot fail, as it was so before
+		return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
+	}
+	s.compile(v)
 	oldVID, hadMAC := old.ownVLAN()
 	oldKey := makeKey(old.mac, snap.fids.Of(oldVID))
 	s.fdb.addPort(v.index, v.maxAddresses)
@@ -195,7 +212,7 @@ func (s *Switch) connectWaiting() {
 	}
 	if s.replug(views, nil) == nil {
 		for i, v := range waiting {
-			v.port = views[i].port
+			v.connected(views[i].port)
 		}
 		return
 	}

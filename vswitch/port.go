@@ -8,6 +8,7 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // port is where a backend is plugged into a switch: its queues, its link and its counters.
@@ -29,6 +30,8 @@ type port struct {
 type portView struct {
 	*port
 	ingress []stage
+	self    *extension.Port    // as extensions know the port
+	program *extension.Program // nil when no extension sees its frames
 
 	mac          uint64 // as loaded; 0 for the uplink
 	maxLen       int    // longest frame without its tag, bytes
@@ -42,6 +45,10 @@ type portView struct {
 	acl          *acl.Policy    // nil without rules
 	connections  *acl.State     // with acl
 	judgedIn     bool           // the ACL has a say in what the port receives
+	mirror       MirrorRole
+	mirrorTag    bool
+	saved        map[string][]byte // for the extensions
+	injected     bool              // nobody's port: extensions send from it
 	protected    bool
 	blockUnknown bool
 	hairpin      bool

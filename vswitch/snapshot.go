@@ -14,6 +14,20 @@ type snapshot struct {
 	vlans  vlanTable  // who receives what is flooded, the trunks aside
 	trunks portSet    // they receive so many VLANs that each is asked
 	fids   *vlan.FIDs // under which VLAN the addresses of a VLAN are known
+
+	mirrors   portSet     // destinations
+	injectors []*portView // where frames of extensions come from, in the place of ports
+}
+
+// source returns where frames come from: the port of an index, or with a negative one an injector.
+func (s *snapshot) source(index int) *portView {
+	if index >= 0 {
+		return s.ports.at(index)
+	}
+	if i := ^index; i < len(s.injectors) {
+		return s.injectors[i]
+	}
+	return nil
 }
 
 // members yields the ports that receive the frames of a VLAN.
@@ -44,6 +58,9 @@ func (s *snapshot) change(p *portView, index int, member bool) *snapshot {
 		n.ports = n.ports.with(index, p)
 	} else {
 		n.ports = n.ports.with(index, nil)
+	}
+	if p.mirror == MirrorDestination {
+		n.mirrors = n.mirrors.with(index, member)
 	}
 	if p.trunk() {
 		n.trunks = n.trunks.with(index, member)

@@ -1,7 +1,7 @@
 package vswitch
 
 // onlySource drops frames whose source is not mac.
-func onlySource(mac uint64) stage {
+func onlySource(mac uint64) func(*burst) {
 	return func(b *burst) {
 		for i := range b.meta {
 			m := &b.meta[i]

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hvswitch/hvswitch/vlan"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // SwitchType says whom a switch connects.
@@ -54,6 +55,10 @@ type SwitchConfig struct {
 	// default. When they are all taken, a new one takes the place of one of the port that
 	// holds most.
 	MaxAddresses int
+
+	// Extensions take part in what the switch does with frames, in this order. A list that is changed lets
+	// those go that are no longer in it; the others go on, in their new order.
+	Extensions []extension.Binding
 }
 
 const (
@@ -72,12 +77,14 @@ type Switch struct {
 
 	flooded, floodedUnknown atomic.Uint64
 
-	cfg     SwitchConfig // under Host.mu, as all below
-	free    []int        // port indices used before
-	indices int          // port indices used ever
-	vlans   vlan.Associations
-	added   map[fdbKey]addedAddress
-	deleted bool
+	cfg       SwitchConfig // under Host.mu, as all below
+	free      []int        // port indices used before
+	indices   int          // port indices used ever
+	vlans     vlan.Associations
+	stack     *extension.Stack
+	injectors []*injector // nil where one has gone
+	added     map[fdbKey]addedAddress
+	deleted   bool
 }
 
 // NewSwitch makes a switch. A nil cfg means a private switch with the defaults. The vNICs that name
@@ -92,9 +99,11 @@ func (h *Host) NewSwitch(name string, cfg *SwitchConfig) (*Switch, error) {
 		return nil, fmt.Errorf("switch %q: %w", name, ErrExists)
 	}
 	s := &Switch{host: h, name: name}
+	s.stack = extension.NewStack(s.extensionFailed)
 	var c SwitchConfig
 	if cfg != nil {
 		c = *cfg
+		c.Extensions = slices.Clone(c.Extensions)
 	}
 	err := s.check(&c)
 	if err != nil {
@@ -156,7 +165,9 @@ func (s *Switch) ID() string { return s.Config().ID }
 func (s *Switch) Config() SwitchConfig {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
-	return s.cfg
+	c := s.cfg
+	c.Extensions = slices.Clone(c.Extensions)
+	return c
 }
 
 // SetConfig changes the switch while traffic flows: all of c, or with an error nothing. VMs stay
@@ -178,6 +189,7 @@ func (s *Switch) SetConfig(c SwitchConfig) error {
 	if err := s.check(&c); err != nil {
 		return err
 	}
+	c.Extensions = slices.Clone(c.Extensions)
 	old := s.cfg
 	if err := s.configure(c); err != nil {
 		return err
@@ -192,6 +204,23 @@ func (s *Switch) SetConfig(c SwitchConfig) error {
 
 // configure brings the ports of the switch to what c, which has been checked, asks for.
 func (s *Switch) configure(c SwitchConfig) error {
+	extensions, err := s.extend(c.Extensions)
+	if err != nil {
+		return err
+	}
+	s.use(extensions)
+	if err := s.configurePorts(c); err != nil {
+		if before, e := s.extend(s.cfg.Extensions); e == nil {
+			s.use(before)
+		}
+		return err
+	}
+	s.cfg = c
+	return nil
+}
+
+// configurePorts connects and disconnects what c asks for.
+func (s *Switch) configurePorts(c SwitchConfig) error {
 	var add []*portView
 	var remove []*port
 	nic, was := s.host.nics[c.Uplink], s.host.nics[s.cfg.Uplink]
@@ -231,7 +260,6 @@ func (s *Switch) configure(c SwitchConfig) error {
 		v.port = nil
 		s.host.log.Info("vNIC disconnected", "vnic", v.name, "switch", s.name, "reason", "the switch is private")
 	}
-	s.cfg = c
 	return nil
 }
 
@@ -261,6 +289,8 @@ func (s *Switch) delete() {
 			n.sw, n.port = nil, nil
 		}
 	}
+	s.stopInjectors()
+	s.stack.Close()
 	s.deleted = true
 	delete(s.host.switches, s.name)
 	delete(s.host.ids, s.cfg.ID)

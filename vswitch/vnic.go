@@ -8,6 +8,7 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // VNICConfig configures a VNIC. A nil *VNICConfig or zero fields mean the defaults.
@@ -78,6 +79,15 @@ type VNICConfig struct {
 	// ACL says what the VM may send and receive. Nil allows everything. A policy may be shared by
 	// many vNICs.
 	ACL *acl.Policy
+
+	// Mirror makes the vNIC a source or a destination of the mirroring on its switch. With MirrorTag,
+	// copies come to a destination with the VLAN and the priority of the frames, in an 802.1Q tag.
+	Mirror    MirrorRole
+	MirrorTag bool
+
+	// ExtensionState is what VNIC.ExtensionState returned, for the same vNIC, on the host it comes from.
+	// Extensions restore it when the vNIC is connected.
+	ExtensionState map[string][]byte
 
 	// ProtectedNetwork names the vNIC in the Event of a lost uplink.
 	ProtectedNetwork bool
@@ -170,6 +180,8 @@ func (v *VNIC) check(c *VNICConfig) error {
 	switch {
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
 		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
+	case c.Mirror > MirrorDestination:
+		return fmt.Errorf("vNIC %q: %s is none: %w", v.name, c.Mirror, ErrInvalid)
 	case c.MAC.IsGroup():
 		return fmt.Errorf("vNIC %q: MAC %s is a group address: %w", v.name, c.MAC, ErrInvalid)
 	case !c.MAC.IsZero() && h.macs.r.contains(c.MAC):
@@ -222,9 +234,18 @@ func (v *VNIC) view(p *port) *portView {
 		acl:          v.cfg.ACL,
 		connections:  v.policy.connections,
 		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),
+		mirror:       v.cfg.Mirror,
+		mirrorTag:    v.cfg.MirrorTag,
+		saved:        v.cfg.ExtensionState,
 		protected:    v.cfg.ProtectedNetwork,
 	}
-	w.ingress = compile(w)
+	w.self = &extension.Port{
+		Switch: p.sw.name, Name: v.name, ID: v.cfg.ID, Kind: extension.VNIC,
+		MAC: v.mac, MTU: p.info.MTU, Speed: ports.LinkOf(p.backend).Speed, Index: p.index,
+	}
+	if v.cfg.Management {
+		w.self.Kind = extension.Management
+	}
 	return w
 }
 
@@ -241,8 +262,14 @@ func (v *VNIC) connect() error {
 	if err := s.replug([]*portView{v.view(p)}, nil); err != nil {
 		return err
 	}
-	v.port = p
+	v.connected(p)
 	return nil
+}
+
+// connected notes that the vNIC has become a port.
+func (v *VNIC) connected(p *port) {
+	v.port = p
+	v.cfg.ExtensionState = nil // restored
 }
 
 // belongs reports whether the vNIC is to be a port of s.

@@ -46,6 +46,8 @@ type worker struct {
 	adapted      []*ports.Frame
 	leaving      []*ports.Frame
 	leavingIndex []uint16
+	passage      passage
+	mirroring    group
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64
@@ -257,7 +259,7 @@ func (w *worker) serve(q *rxQueue) bool {
 	b := &w.burst
 	b.sw = q.port.sw
 	b.snap = b.sw.snap.Load()
-	b.in = b.snap.ports.at(q.port.index)
+	b.in = b.snap.source(q.port.index)
 	if b.in == nil {
 		return false // not yet in the configuration
 	}
@@ -280,10 +282,13 @@ func (w *worker) serve(q *rxQueue) bool {
 // process runs frames through the pipeline of the port they came from and sends them on.
 func (w *worker) process(b *burst) {
 	b.meta = w.meta[:len(b.frames)]
-	for _, s := range b.in.ingress {
-		s(b)
+	for i := range b.in.ingress {
+		b.in.ingress[i].run(b)
 	}
 	w.deliver(b)
+	if b.in.program != nil {
+		b.fate()
+	}
 	b.in.count.received(b)
 }
 

@@ -100,24 +100,64 @@ func NewLimit(c *LimitConfig) (*Limit, error) {
 // 0.0.0.0, :: and groups are no addresses of a station and do not count. Refused is, too, what could claim
 // an address out of sight.
 func (l *Limit) Admit(f *ports.Frame, h *header.Header, now time.Duration) bool {
+	own, claimed, ok := l.addresses(f, h)
+	return ok && (own == addr6{} || l.use(own, now)) && (claimed == addr6{} || l.use(claimed, now))
+}
+
+// Peek returns what Admit would, and learns nothing.
+func (l *Limit) Peek(f *ports.Frame, h *header.Header, now time.Duration) bool {
+	own, claimed, ok := l.addresses(f, h)
+	if !ok {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	unknown := 0
+	for i, a := range [...]addr6{own, claimed} {
+		if a == (addr6{}) || i > 0 && a == own {
+			continue
+		}
+		if _, used := l.find(a); used == 0 {
+			unknown++
+		}
+	}
+	return unknown == 0 || l.count+unknown <= l.max || l.count-l.idlers(uint32(now/time.Second)+1)+unknown <= l.max
+}
+
+// idlers returns how many addresses sweep would remove.
+func (l *Limit) idlers(t uint32) (n int) {
+	if l.swept == t {
+		return 0
+	}
+	for i := range l.slots {
+		if used := l.slots[i].used.Load(); used != 0 && l.expired(used, t) {
+			n++
+		}
+	}
+	return n
+}
+
+// addresses returns the addresses with which a frame comes, as far as they count, and :: for none: its own, and one
+// that it claims beside that. ok is unset when there may be one out of sight.
+func (l *Limit) addresses(f *ports.Frame, h *header.Header) (own, claimed addr6, ok bool) {
 	head := inSight(f)
 	at := int(h.L3)
 	switch {
 	case h.Flags&header.IPv4 != 0:
-		return l.use4(word32(head, at+12), now)
+		return l.counted4(word32(head, at+12)), claimed, true
 	case h.Flags&header.IPv6 != 0:
-		claim, ok := claim6(h, head)
-		return ok && l.use6(load6(head, at+8), now) && l.use6(claim, now)
+		claimed, ok = claim6(h, head)
+		return l.counted6(load6(head, at+8)), l.counted6(claimed), ok
 	case h.Flags&header.ARP != 0:
 		sender := word32(head, at+arpSender)
 		if sender == 0 {
 			sender = word32(head, at+arpTarget) // a probe, RFC 5227, section 1.1
 		}
-		return l.use4(sender, now)
+		return l.counted4(sender), claimed, true
 	case h.Reason == header.BadARP || h.Reason == header.TooManyTags:
-		return false // stations may understand what the parser does not
+		return own, claimed, false // stations may understand what the parser does not
 	}
-	return !encapsulated(f, h, head)
+	return own, claimed, !encapsulated(f, h, head)
 }
 
 // claim6 returns the address that a message of Neighbor Discovery claims beside its source: the target
@@ -149,18 +189,19 @@ func claim6(h *header.Header, head []byte) (a addr6, ok bool) {
 // mapped4 is what IPv4 addresses begin with in IPv6 (RFC 4291, section 2.5.5.2).
 const mapped4 = 0xffff << 32
 
-func (l *Limit) use4(a uint32, now time.Duration) bool {
+// counted4 returns a as it is counted, :: if it is not.
+func (l *Limit) counted4(a uint32) addr6 {
 	if a < unicast4.first || a > unicast4.last || l.static.has4(a) {
-		return true
+		return addr6{}
 	}
-	return l.use(addr6{0, mapped4 | uint64(a)}, now)
+	return addr6{0, mapped4 | uint64(a)}
 }
 
-func (l *Limit) use6(a addr6, now time.Duration) bool {
-	if a == (addr6{}) || a.multicast() || l.static.has6(a) {
-		return true
+func (l *Limit) counted6(a addr6) addr6 {
+	if a.multicast() || l.static.has6(a) {
+		return addr6{}
 	}
-	return l.use(a, now)
+	return a
 }
 
 // use marks a as used now and reports whether it may be.

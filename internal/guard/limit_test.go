@@ -185,3 +185,8 @@ func TestLimitFlood(t *testing.T) {
 	}
 	require.Equal(t, 200_000-MaxAddresses, refused)
 }
+
+func (l *Limit) use4(a uint32, now time.Duration) bool {
+	counted := l.counted4(a)
+	return counted == addr6{} || l.use(counted, now)
+}

@@ -43,6 +43,24 @@ func (s *Storm) Take(n int, now time.Duration) int {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.refill(now)
+	granted := min(uint64(n), s.level/billion)
+	s.level -= granted * billion
+	return int(granted)
+}
+
+// Peek reports whether Take would grant a frame.
+func (s *Storm) Peek(now time.Duration) bool {
+	if s == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refill(now)
+	return s.level >= billion
+}
+
+func (s *Storm) refill(now time.Duration) {
 	if now > s.last {
 		hi, gain := bits.Mul64(uint64(now-s.last), s.rate)
 		s.last = now
@@ -50,7 +68,4 @@ func (s *Storm) Take(n int, now time.Duration) int {
 			s.level = s.full
 		}
 	}
-	granted := min(uint64(n), s.level/billion)
-	s.level -= granted * billion
-	return int(granted)
 }

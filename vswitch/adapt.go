@@ -13,7 +13,8 @@ func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame, lost *lo
 	out := w.adapted[:0]
 	var pieces *losses // of out
 	if lost != nil {
-		pieces = &losses{drops: lost.drops}
+		pieces = &w.pieces
+		*pieces = losses{drops: lost.drops, owners: pieces.owners[:0]}
 	}
 	flush := func() {
 		q.send(to.port, out, lenOf(out), pieces)
@@ -42,12 +43,15 @@ func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame, lost *lo
 		}
 		if pieces != nil {
 			for range len(more) - len(out) {
-				pieces.owners = append(pieces.owners, lost.owners[i])
+				pieces.owners = append(pieces.owners, lost.owner(i))
 			}
 		}
 		out = more
 	}
 	flush()
+	if pieces != nil {
+		lost.any = lost.any || pieces.any
+	}
 	w.adapted = out
 }
 

@@ -9,19 +9,23 @@ import (
 // passage is a group of frames on its way out of a port where somebody wants to know about each of them:
 // extensions, a mirror, Explain. What transmit does for the group as a whole is done here frame by frame.
 type passage struct {
-	frames []*ports.Frame
-	drops  [burstSize]DropReason // by index in frames
-	batch  extension.Batch
+	frames  []*ports.Frame
+	drops   [burstSize]DropReason // by index in frames
+	dropped bool                  // any of them
+	edited  bool                  // some frames are others than those that came
+	batch   extension.Batch
 
-	out  []*ports.Frame // what is sent
-	lost losses
+	out    []*ports.Frame // what is sent, where that is not all
+	owners []uint8        // of out: indices in frames
+	lost   losses
 }
 
 // losses says what became of frames that were not taken, where somebody asks: of each frame, or piece of one, on its
 // way to a backend, whose it is.
 type losses struct {
-	owners []uint8 // indices in drops
+	owners []uint8 // indices in drops; nil when they are the same
 	drops  []DropReason
+	any    bool
 }
 
 // add notes the reason for n frames from number at on.
@@ -29,9 +33,18 @@ func (l *losses) add(at, n int, r DropReason) {
 	if l == nil {
 		return
 	}
-	for _, i := range l.owners[at : at+n] {
-		l.drops[i] = r
+	l.any = true
+	for i := at; i < at+n; i++ {
+		l.drops[l.owner(i)] = r
 	}
+}
+
+// owner returns whose frame i is.
+func (l *losses) owner(i int) uint8 {
+	if l.owners == nil {
+		return uint8(i)
+	}
+	return l.owners[i]
 }
 
 // pass sends the frames of a group, shown to the extensions of the port and to mirrors.
@@ -42,13 +55,10 @@ func (w *worker) pass(b *burst, to *portView, g *group) {
 	}
 	p.frames = append(p.frames[:0], g.frames...)
 	drops := p.drops[:len(p.frames)]
-	for n, f := range p.frames {
-		drops[n] = 0
-		if tag, ok := to.tagOf(&b.meta[g.index[n]]); ok {
-			f.VLAN = tag
-		} else {
-			drops[n] = DropNotMember
-		}
+	clear(drops)
+	p.dropped, p.edited = false, false
+	if b.tagged || !to.vlan.Receives(0) {
+		p.tag(b, to, g.index)
 	}
 	if to.judgedIn {
 		p.judge(b, to, g.index)
@@ -60,12 +70,14 @@ func (w *worker) pass(b *burst, to *portView, g *group) {
 		w.traceLeaving(b, to)
 		return
 	}
-	for _, r := range drops {
-		if r != 0 {
-			to.count.drop(r, 1)
+	if p.dropped {
+		for _, r := range drops {
+			if r != 0 {
+				to.count.drop(r, 1)
+			}
 		}
 	}
-	w.sendPassage(to, b.queue)
+	w.sendPassage(b, to, g.bytes)
 	if to.program != nil && to.program.WantsFates() {
 		p.fate(b, to)
 	}
@@ -74,6 +86,17 @@ func (w *worker) pass(b *burst, to *portView, g *group) {
 	}
 	clear(p.frames) // keep nothing alive
 	clear(p.out)
+}
+
+// tag gives each frame the tag with which it leaves.
+func (p *passage) tag(b *burst, to *portView, index []uint16) {
+	for n, f := range p.frames {
+		if tag, ok := to.tagOf(&b.meta[index[n]]); ok {
+			f.VLAN = tag
+		} else {
+			p.drops[n], p.dropped = DropNotMember, true
+		}
+	}
 }
 
 // judge asks the ACL of the vNIC.
@@ -85,7 +108,7 @@ func (p *passage) judge(b *burst, to *portView, index []uint16) {
 		}
 		b.trace.step("ACL")
 		if !b.peek(to.acl, to.connections, acl.In, int(index[0])).Allowed() {
-			p.drops[0] = DropACLIn
+			p.drops[0], p.dropped = DropACLIn, true
 		}
 		return
 	}
@@ -93,7 +116,7 @@ func (p *passage) judge(b *burst, to *portView, index []uint16) {
 	for n, i := range index {
 		m := &b.meta[i]
 		if p.drops[n] == 0 && !j.Check(p.frames[n].Head(), &b.headers[i], int(m.len), uint32(m.vid())).Allowed() {
-			p.drops[n] = DropACLIn
+			p.drops[n], p.dropped = DropACLIn, true
 		}
 	}
 	j.End()
@@ -115,9 +138,10 @@ func (p *passage) show(b *burst, to *portView) {
 	dropped := before &^ g.Alive(e)
 	for n := 0; dropped>>n != 0; n++ {
 		if dropped>>n&1 != 0 {
-			p.drops[n] = extensionDrops[g.Dropper(e, n)][extension.Egress]
+			p.drops[n], p.dropped = extensionDrops[g.Dropper(e, n)][extension.Egress], true
 		}
 	}
+	p.edited = g.Edited(e) != 0
 }
 
 // fate tells the captures of the port what became of the frames.
@@ -128,9 +152,14 @@ func (p *passage) fate(b *burst, to *portView) {
 
 // begin makes the group the batch that the extensions of its port see, and returns which frames are alive.
 func (p *passage) begin(b *burst, g *extension.Program) (alive uint64) {
+	alive = 1<<len(p.frames) - 1
+	if !p.dropped {
+		g.Begin(&p.batch, extension.Egress, b.in.self, b.clock, p.frames, alive)
+		return alive
+	}
 	for n := range p.frames {
-		if p.drops[n] == 0 {
-			alive |= 1 << n
+		if p.drops[n] != 0 {
+			alive &^= 1 << n
 		}
 	}
 	g.Begin(&p.batch, extension.Egress, b.in.self, b.clock, p.frames, alive)
@@ -142,33 +171,45 @@ func (p *passage) begin(b *burst, g *extension.Program) (alive uint64) {
 	return alive
 }
 
-// sendPassage sends what has not been dropped and notes what was not taken.
-func (w *worker) sendPassage(to *portView, queue int) {
+// sendPassage sends what has not been dropped and notes what was not taken. The group is bytes long.
+func (w *worker) sendPassage(b *burst, to *portView, bytes uint64) {
 	p := &w.passage
-	p.out = p.out[:0]
-	p.lost.owners, p.lost.drops = p.lost.owners[:0], p.drops[:]
-	up, whole := to.up.Load(), true
+	out, lost, whole := p.frames, &p.lost, !b.offloads && b.longest <= to.maxLen && !p.edited
+	*lost = losses{drops: p.drops[:]}
+	if up := to.up.Load(); p.dropped || p.edited || !up {
+		out, lost.owners, bytes, whole = p.remaining(to, up)
+	}
+	if len(out) == 0 {
+		return
+	}
+	q := to.tx[b.queue%len(to.tx)]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if whole {
+		q.send(to.port, out, bytes, lost)
+	} else {
+		w.adapt(q, to, out, lost)
+	}
+	p.dropped = p.dropped || lost.any
+}
+
+// remaining returns the frames that have not been dropped, their owners and length, and whether they may be sent as
+// they are.
+func (p *passage) remaining(to *portView, up bool) (out []*ports.Frame, owners []uint8, bytes uint64, whole bool) {
+	out, owners, whole = p.out[:0], p.owners[:0], true
 	for n, f := range p.frames {
 		if p.drops[n] != 0 {
 			continue
 		}
 		if !up {
-			p.drops[n] = DropLinkDown
+			p.drops[n], p.dropped = DropLinkDown, true
 			to.count.drop(DropLinkDown, 1)
 			continue
 		}
-		p.out, p.lost.owners = append(p.out, f), append(p.lost.owners, uint8(n))
+		out, owners = append(out, f), append(owners, uint8(n))
+		bytes += uint64(f.Len())
 		whole = whole && f.Offload.IsZero() && f.Len() <= to.maxLen
 	}
-	if len(p.out) == 0 {
-		return
-	}
-	q := to.tx[queue%len(to.tx)]
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if whole {
-		q.send(to.port, p.out, lenOf(p.out), &p.lost)
-	} else {
-		w.adapt(q, to, p.out, &p.lost)
-	}
+	p.out, p.owners = out, owners
+	return out, owners, bytes, whole
 }

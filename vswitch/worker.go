@@ -47,6 +47,7 @@ type worker struct {
 	leaving      []*ports.Frame
 	leavingIndex []uint16
 	passage      passage
+	pieces       losses
 	mirroring    group
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.

@@ -41,7 +41,7 @@ func TestRowNames(t *testing.T) {
 				t.Errorf("two rows are called %s", r.name)
 			}
 			seen[r.name] = true
-			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "tap", "afpacket"}, group) {
+			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "extension", "tap", "afpacket"}, group) {
 				t.Errorf("%s does not begin with a group", r.name)
 			}
 			if r.unit == "" {

@@ -47,6 +47,11 @@ last 4,096. guards+acl: the sender's ACL, with +receiver that of the receiver to
 extended rules of mixed prefixes, ports and protocols, and two defaults below them; the frames match the
 allowing ones alike. limit is this switch without any policy, or from 1,000 rules on, with 10.
 
+Extension rows: extensions of the switch with the frames of the policy rows, and no policy. filter lets
+all pass, firewall allows all connections, capture writes every frame to nowhere in pcapng: at the port of
+the sender, at both ports, or with a filter that no frame matches. mirror copies to a third vNIC. limit is
+this switch without extensions.
+
 tap and afpacket rows need root, iproute2 and for TCP iperf3. They run in a network namespace of
 their own. limit is a bare relay between the two devices, peer the kernel bridge between veth, or
 Open vSwitch in user space where it is installed. 64B is what arrives of more than can arrive, from a
@@ -109,5 +114,5 @@ func main() {
 }
 
 func allBenches() []*bench {
-	return slices.Concat(memoryBenches(), policyBenches(), labBenches())
+	return slices.Concat(memoryBenches(), policyBenches(), extensionBenches(), labBenches())
 }

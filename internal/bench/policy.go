@@ -12,6 +12,7 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // The policy rows: what guards and access control add to the cost of a frame.
@@ -35,39 +36,52 @@ type policySetup struct {
 	fresh    bool // each frame is the first of a connection
 	answered bool // the connections are opened before
 	tracked  bool // the sender's connections are known to the ACL
+
+	extensions []extension.Binding
+	mirror     bool // a third vNIC gets copies of what the sender sends
+}
+
+// policyBench is a row whose contestants open makes.
+func policyBench(name string, open func(s *scene, c *contest) error) *bench {
+	return &bench{
+		rows: memoryRow(name, "ns/frame"),
+		rep:  memoryRep, shortRep: memoryShortRep,
+		open: func(options) (*contest, error) {
+			s, err := newScene(1)
+			if err != nil {
+				return nil, err
+			}
+			c := &contest{close: s.close}
+			if err := open(s, c); err != nil {
+				s.close()
+				return nil, err
+			}
+			return c, nil
+		},
+	}
+}
+
+// policyRow is a row that has a change of the setup beside bare forwarding.
+func policyRow(name string, change func(p *policySetup) error) *bench {
+	return policyBench(name, func(s *scene, c *contest) (err error) {
+		p := policySetup{tuples: guestTuples()}
+		if c.limit, err = s.policy("bare forwarding", p); err != nil {
+			return err
+		}
+		if err := change(&p); err != nil {
+			return err
+		}
+		c.ours, err = s.policy("hvswitch", p)
+		return err
+	})
 }
 
 func policyBenches() []*bench {
-	open := func(name string, o func(s *scene, c *contest) error) *bench {
-		return &bench{
-			rows: memoryRow("policy/"+name, "ns/frame"),
-			rep:  memoryRep, shortRep: memoryShortRep,
-			open: func(options) (*contest, error) {
-				s, err := newScene(1)
-				if err != nil {
-					return nil, err
-				}
-				c := &contest{close: s.close}
-				if err := o(s, c); err != nil {
-					s.close()
-					return nil, err
-				}
-				return c, nil
-			},
-		}
-	}
+	open := func(name string, o func(s *scene, c *contest) error) *bench { return policyBench("policy/"+name, o) }
 	beside := func(name string, change func(p *policySetup) error) *bench {
-		return open(name, func(s *scene, c *contest) (err error) {
-			p := policySetup{tuples: guestTuples()}
-			if c.limit, err = s.policy("bare forwarding", p); err != nil {
-				return err
-			}
+		return policyRow("policy/"+name, func(p *policySetup) error {
 			p.guards, p.answered = true, true
-			if err := change(&p); err != nil {
-				return err
-			}
-			c.ours, err = s.policy("hvswitch", p)
-			return err
+			return change(p)
 		})
 	}
 	all := []*bench{
@@ -144,6 +158,24 @@ func (s *scene) policy(name string, p policySetup) (c *contestant, err error) {
 			}
 			if i == 0 {
 				sender = v
+			}
+		}
+		if p.mirror {
+			monitor := newGuest("monitor", l, nil, g.watch)
+			if _, err = h.NewVNIC("monitor", monitor, &vswitch.VNICConfig{Switch: switchName, Mirror: vswitch.MirrorDestination}); err != nil {
+				return
+			}
+			mirrored := sender.Config()
+			mirrored.Mirror = vswitch.MirrorSource
+			if err = sender.SetConfig(mirrored); err != nil {
+				return
+			}
+		}
+		if p.extensions != nil {
+			cfg := h.Switch(switchName).Config()
+			cfg.Extensions = p.extensions
+			if err = h.Switch(switchName).SetConfig(cfg); err != nil {
+				return
 			}
 		}
 		if p.answered {

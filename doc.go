@@ -9,6 +9,11 @@
 //     backend.
 //   - [github.com/hvswitch/hvswitch/vswitch/acl] is the access control of a vNIC: rules and tracked
 //     connections.
+//   - [github.com/hvswitch/hvswitch/vswitch/extension] is how your own code takes part in a switch:
+//     captures, filters, firewalls, forwarding.
+//   - [github.com/hvswitch/hvswitch/vswitch/capture] is live capture in pcapng,
+//     [github.com/hvswitch/hvswitch/vswitch/sflow] and [github.com/hvswitch/hvswitch/vswitch/ipfix]
+//     export samples and flows to collectors.
 //   - [github.com/hvswitch/hvswitch/vlan] is what VLANs and private VLANs mean: tags, sets of ids and
 //     port modes, usable without the switch.
 //   - [github.com/hvswitch/hvswitch/ports] is the contract between the switch and the devices that
@@ -16,6 +21,8 @@
 //   - [github.com/hvswitch/hvswitch/ports/tap] is the backend for the kernel's TAP devices.
 //   - [github.com/hvswitch/hvswitch/ports/afpacket] is the backend for network interfaces of the
 //     host, by AF_PACKET.
+//   - [github.com/hvswitch/hvswitch/ports/sock] is the backend for QEMU's stream and dgram netdevs and
+//     vfkit's datagrams, over Unix sockets.
 //   - [github.com/hvswitch/hvswitch/ports/portstest] checks that a backend of your own keeps the
 //     contract.
 //

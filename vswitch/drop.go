@@ -98,6 +98,14 @@ var dropNames = [numDropReasons]string{
 	DropNotMember:          "not in the VLAN",
 }
 
+// DropReasons returns all reasons, those at the source port first.
+func DropReasons() (all []DropReason) {
+	for r := DropReason(1); r < numDropReasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}
+
 // String returns the reason in words, such as "spoofed source".
 func (r DropReason) String() string {
 	if int(r) < len(dropNames) && dropNames[r] != "" {

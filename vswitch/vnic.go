@@ -379,6 +379,9 @@ func (v *VNIC) apply(old VNICConfig) error {
 	return v.connect()
 }
 
+// Link returns the state of the link: whether the guest listens.
+func (v *VNIC) Link() ports.Link { return ports.LinkOf(v.backend) }
+
 // Stats returns the counters of the vNIC.
 func (v *VNIC) Stats() PortStats { return v.count.stats(v.name) }
 

@@ -101,22 +101,28 @@ func forwardBy(g *extension.Program) func(*burst) {
 			forward(b)
 			return
 		}
-		for i := range b.meta { // forward leaves alone what is dropped
-			if chosen>>i&1 != 0 {
-				b.meta[i].drop = DropForwarding
-			}
+		b.forwardOthers(g, chosen)
+	}
+}
+
+// forwardOthers is forward for the frames that an extension has left alone, and notes which of those that it has chosen
+// go anywhere.
+func (b *burst) forwardOthers(g *extension.Program, chosen uint64) {
+	for i := range b.meta { // forward leaves alone what is dropped
+		if chosen>>i&1 != 0 {
+			b.meta[i].drop = DropForwarding
 		}
-		forward(b)
-		b.chosen = true
-		for i := range b.meta {
-			if chosen>>i&1 != 0 {
-				b.meta[i].drop, b.meta[i].out, b.meta[i].done = DropNoDestination, outChosen, false
-			}
+	}
+	forward(b)
+	b.chosen = true
+	for i := range b.meta {
+		if chosen>>i&1 != 0 {
+			b.meta[i].drop, b.meta[i].out, b.meta[i].done = DropNoDestination, outChosen, false
 		}
-		g.Resolve(&b.entering, b.snap.self)
-		for i := range g.Targets(&b.entering) {
-			b.meta[i].drop = 0
-		}
+	}
+	g.Resolve(&b.entering, b.snap.self)
+	for i := range g.Targets(&b.entering) {
+		b.meta[i].drop = 0
 	}
 }
 

@@ -415,8 +415,8 @@ func TestAnEditedIPAddressIsWhatThePolicyJudges(t *testing.T) {
 		})))
 		vm := l.guests(2)
 		vm[0].reconfigure(func(c *vswitch.VNICConfig) { strict(t, c, vm[0].ip4()) })
-		vm[0].passes(vm[1], datagram(vm[0], vm[1], 1, 65))
 		vm[0].dropped(vm[1], datagram(vm[0], vm[1], 1, 66), vm[0], vswitch.DropSourceAddress)
+		vm[0].passes(vm[1], datagram(vm[0], vm[1], 1, 65))
 	})
 }
 
@@ -455,6 +455,7 @@ func TestAnEditOnEgressIsForOneReceiver(t *testing.T) {
 type director struct {
 	mu    sync.Mutex
 	ports map[string]*extension.Port
+	ip    string // where IP packets go
 }
 
 func (d *director) Connect(p *extension.Port) (any, error) {
@@ -474,6 +475,9 @@ func (d *director) Forward(b *extension.Batch) {
 	defer d.mu.Unlock()
 	for i := range b.Len() {
 		text := textOf(b.Frame(i))
+		if _, ok := b.Flow(i); ok {
+			text = d.ip
+		}
 		if !b.Alive(i) || strings.HasPrefix(text, "leave") {
 			continue
 		}
@@ -549,7 +553,7 @@ func TestAForwardingExtensionDecides(t *testing.T) {
 
 func TestThePolicyOfAChosenPortApplies(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := extendedLab(t, bind("director", new(director)))
+		l := extendedLab(t, bind("director", &director{ip: "b"}))
 		a, b := l.member("a", vlan.Access(10)), l.member("b", vlan.Access(10))
 		other, trunk := l.member("other", vlan.Access(20)), l.member("trunk", vlan.Trunk(0, ids("10"), nil))
 		bare := l.member("bare", vlan.Untagged())
@@ -566,10 +570,9 @@ func TestThePolicyOfAChosenPortApplies(t *testing.T) {
 
 		deny := policyOf(t, acl.Config{Extended: []acl.ExtendedRule{{Weight: 1, Direction: acl.In, Action: acl.Deny}}})
 		b.reconfigure(func(c *vswitch.VNICConfig) { c.ACL = deny })
-		a.sendRaw(datagram(a, b, 1, 2), frame(b.mac, a.mac, "b"))
-		l.settle()
-		require.NotZero(t, b.drops()[vswitch.DropACLIn])
-		require.Empty(t, b.got())
+		a.sendRaw(datagram(a, b, 1, 2))
+		l.nobodyGot(b)
+		require.Equal(t, drops{vswitch.DropNotMember: 1, vswitch.DropACLIn: 1}, b.drops())
 	})
 }
 
@@ -638,8 +641,21 @@ type injector struct {
 	atStop error
 }
 
-func (j *injector) Start(s extension.Switch) error { j.sw = s; return nil }
-func (j *injector) Stop(s extension.Switch)        { j.atStop = s.Inject(newFrame(make([]byte, 60))) }
+func (j *injector) Start(s extension.Switch) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.sw = s
+	return nil
+}
+
+// handle is for those who inject while the list changes.
+func (j *injector) handle() extension.Switch {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.sw
+}
+
+func (j *injector) Stop(s extension.Switch) { j.atStop = s.Inject(newFrame(make([]byte, 60))) }
 func (j *injector) Filter(b *extension.Batch) {
 	if j.do != nil {
 		j.do(b)
@@ -786,7 +802,7 @@ func TestInjectorsComeAndGoWhileTheyInject(t *testing.T) {
 						return
 					default:
 					}
-					j.sw.Inject(newFrame(frame(vm.mac, stranger(1), name)))
+					j.handle().Inject(newFrame(frame(vm.mac, stranger(1), name)))
 					time.Sleep(time.Microsecond)
 				}
 			})
@@ -809,4 +825,640 @@ func TestInjectorsComeAndGoWhileTheyInject(t *testing.T) {
 	})
 }
 
+// tenant is a filter that keeps something for each port, and writes down what it is told.
+type tenant struct {
+	diary
+	name string
+	bad  string // what goes wrong
+	how  func() error
+}
+
 var errVeto = errors.New("no room")
+
+func veto() error    { return errVeto }
+func explode() error { panic("boom") }
+
+func (x *tenant) do(format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	x.add("%s", what)
+	if what == x.bad {
+		return x.how()
+	}
+	return nil
+}
+
+func (x *tenant) Filter(b *extension.Batch) {
+	for i := range b.Len() {
+		if b.State() != "state of "+b.Port().Name && b.State() != "moved state of "+b.Port().Name {
+			b.Drop(i, "the state is missing")
+		}
+	}
+}
+
+func (x *tenant) Connect(p *extension.Port) (any, error) {
+	return "state of " + p.Name, x.do("connect %s", p.Name)
+}
+
+func (x *tenant) Change(old, new *extension.Port, state any) error {
+	return x.do("change %s from %s to %s", new.Name, old.MAC, new.MAC)
+}
+
+func (x *tenant) Disconnect(p *extension.Port, state any) { x.do("disconnect %s", p.Name) }
+
+func (x *tenant) Save(p *extension.Port, state any) ([]byte, error) {
+	return []byte(state.(string)), x.do("save %s", p.Name)
+}
+
+func (x *tenant) Restore(p *extension.Port, saved []byte) (any, error) {
+	return "moved " + string(saved), x.do("restore %s from %s", p.Name, saved)
+}
+
+func TestAVetoOnConnectLeavesEverythingAsItWas(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		other := new(tenant)
+		x := &tenant{bad: "connect late", how: veto}
+		l := extendedLab(t, bind("other", other), bind("tenant", x))
+		vm := l.guests(2)
+		require.Equal(t, []string{"connect vm0", "connect vm1"}, x.take(l))
+		other.take(l)
+		near, far := l.pipe(ports.PipeConfig{Name: "late"})
+		_, err := l.host.NewVNIC("late", near, &vswitch.VNICConfig{Switch: "lab", ID: "id of late", MAC: stranger(5)})
+		require.EqualError(t, err, `switch "lab": port "late": extension "tenant": no room`)
+		require.ErrorIs(t, err, errVeto)
+		require.Nil(t, l.host.VNIC("late"))
+		require.Equal(t, []string{"connect late", "disconnect late"}, other.take(l))
+		require.Equal(t, []string{"connect late"}, x.take(l))
+		require.True(t, far.Link().Up, "the backend is not the host's")
+		require.Len(t, l.host.Ports(), 2)
+		require.Len(t, l.sw().Stats().Ports, 2)
+
+		x.bad = ""
+		v, err := l.host.NewVNIC("late", near, &vswitch.VNICConfig{Switch: "lab", ID: "id of late", MAC: stranger(5)})
+		require.NoError(t, err, "name, ID and address are free")
+		require.True(t, v.Connected())
+		vm[0].send(stranger(5), "hello")
+		require.Equal(t, []string{"hello"}, (&station{lab: l, end: far, vnic: v}).got())
+	})
+}
+
+func TestAVetoOnAChangeLeavesEverythingAsItWas(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		first, x := new(tenant), &tenant{how: veto}
+		l := extendedLab(t, bind("first", first), bind("tenant", x))
+		a, b := l.member("a", vlan.Access(10)), l.member("b", vlan.Access(10))
+		traffic := l.flow(a, b)
+		traffic.goOn(50)
+		was, stats := b.vnic.Config(), b.drops()
+		x.bad = fmt.Sprintf("change b from %s to %s", b.mac, stranger(8))
+		c := was
+		c.MAC, c.VLAN, c.Notes = stranger(8), vlan.Access(20), "changed"
+		err := b.vnic.SetConfig(c)
+		require.EqualError(t, err, `switch "lab": port "b": extension "tenant": no room`)
+		require.Equal(t, was, b.vnic.Config())
+		require.Equal(t, b.mac, b.vnic.MAC())
+		require.Equal(t, stats, b.drops())
+		lines := first.take(l)
+		require.Equal(t, []string{x.bad, fmt.Sprintf("change b from %s to %s", stranger(8), b.mac)}, lines[len(lines)-2:])
+		require.Equal(t, map[uint16]string{10: "b"}, l.vlansOf(b.mac))
+		require.Empty(t, l.vlansOf(stranger(8)))
+		traffic.goOn(50)
+		x.bad = ""
+		c.VLAN, c.MAC = was.VLAN, was.MAC
+		require.NoError(t, b.vnic.SetConfig(c))
+		traffic.goOn(50)
+		traffic.stop()
+		require.Empty(t, b.drops(), "its state is the same")
+	})
+}
+
+func TestAVetoOnAListLeavesTheOldOne(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		one, two := new(tenant), &tenant{bad: "connect vm1", how: veto}
+		l := extendedLab(t, bind("one", one))
+		vm := l.guests(2)
+		one.take(l)
+		traffic := l.flow(vm[0], vm[1])
+		c := l.sw().Config()
+		was := l.sw().Config()
+		c.Extensions = []extension.Binding{bind("two", two)}
+		c.Notes = "new"
+		err := l.sw().SetConfig(c)
+		require.EqualError(t, err, `switch "lab": extension "two": port "vm1": no room: invalid configuration`)
+		require.ErrorIs(t, err, errVeto)
+		require.Equal(t, was, l.sw().Config())
+		require.Equal(t, []extension.Status{{Name: "one", Kinds: extension.KindFilter}}, l.sw().Extensions())
+		require.Empty(t, one.take(l))
+		for _, line := range two.take(l) {
+			require.NotEqual(t, "disconnect vm1", line)
+		}
+		traffic.goOn(10)
+		traffic.stop()
+		_, err = l.host.NewSwitch("new", &vswitch.SwitchConfig{Extensions: []extension.Binding{bind("a", one), bind("a", two)}})
+		require.ErrorIs(t, err, vswitch.ErrInvalid)
+		require.EqualError(t, err, `switch "new": extension "a": there is another of that name: invalid configuration`)
+		require.Nil(t, l.host.Switch("new"))
+	})
+}
+
+func TestANewExtensionThatRefusesTheNewUplinkLeavesTheOldOnesAlone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		old, strict := new(tenant), new(tenant)
+		l := extendedLab(t, bind("old", old))
+		l.nic("eth0")
+		vm := l.guests(2)
+		old.take(l)
+		strict.bad, strict.how = "connect eth0", veto
+		before := l.sw().Config()
+		c := before
+		c.Type, c.Uplink, c.Extensions = vswitch.External, "eth0", []extension.Binding{bind("strict", strict)}
+		require.EqualError(t, l.sw().SetConfig(c), `switch "lab": port "eth0": extension "strict": no room`)
+		require.Equal(t, before, l.sw().Config())
+		require.Empty(t, old.take(l), "it was not disturbed")
+		require.ElementsMatch(t, []string{"connect vm0", "connect vm1", "connect eth0", "disconnect vm0", "disconnect vm1"}, strict.take(l))
+		vm[0].send(vm[1].mac, "still there")
+		require.Equal(t, []string{"still there"}, vm[1].got())
+	})
+}
+
+func TestAVetoOnAMoveGivesStateBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		here, there := new(tenant), new(tenant)
+		l := extendedLab(t, bind("tenant", here))
+		l.newSwitch("two", vswitch.SwitchConfig{Extensions: []extension.Binding{bind("tenant", there)}})
+		vm := l.guests(1)[0]
+		here.take(l)
+		there.bad, there.how = "connect vm0", veto
+		c := vm.vnic.Config()
+		c.Switch = "two"
+		require.ErrorContains(t, vm.vnic.SetConfig(c), "no room")
+		require.True(t, vm.vnic.Connected())
+		require.Equal(t, []string{"save vm0", "disconnect vm0", "restore vm0 from state of vm0"}, here.take(l))
+	})
+}
+
+func TestEveryConnectHasItsDisconnect(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		x, y := new(tenant), new(tenant)
+		l := extendedLab(t, bind("x", x))
+		l.newSwitch("two", vswitch.SwitchConfig{Extensions: []extension.Binding{bind("y", y)}})
+		vm := l.member("vm", vlan.Isolated(10, 20))
+		require.Equal(t, []string{"connect vm"}, x.take(l))
+
+		near, _ := l.pipe(ports.PipeConfig{})
+		_, err := l.host.NewVNIC("rival", near, &vswitch.VNICConfig{Switch: "lab", VLAN: vlan.Isolated(10, 21)})
+		require.ErrorIs(t, err, vswitch.ErrInvalid)
+		require.Equal(t, []string{"connect rival", "disconnect rival"}, x.take(l), "the VLANs contradict each other")
+		require.NoError(t, near.Close())
+
+		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Notes = "x" })
+		require.Equal(t, []string{fmt.Sprintf("change vm from %s to %[1]s", vm.mac)}, x.take(l))
+		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "two" })
+		require.Equal(t, []string{"disconnect vm"}, x.take(l))
+		require.Equal(t, []string{"connect vm"}, y.take(l))
+		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "" })
+		require.Equal(t, []string{"disconnect vm"}, y.take(l))
+		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "lab" })
+		require.NoError(t, l.sw().Close())
+		require.NoError(t, l.host.Switch("two").Close())
+		require.Equal(t, []string{"connect vm", "disconnect vm"}, x.take(l))
+		require.Empty(t, y.take(l))
+		l.newSwitch("lab", vswitch.SwitchConfig{Extensions: []extension.Binding{bind("y", y)}})
+		require.NoError(t, vm.vnic.Close())
+		require.Equal(t, []string{"connect vm", "disconnect vm"}, y.take(l))
+	})
+}
+
+func TestUplinksAreToldToExtensions(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var seen []extension.Port
+		x := &portbook{&seen}
+		l := newLab(t)
+		l.nic("eth0")
+		l.newSwitch("lab", vswitch.SwitchConfig{Type: vswitch.External, Uplink: "eth0", Extensions: []extension.Binding{bind("x", x)}})
+		vm := l.guests(1)[0]
+		l.guest("mgmt", vswitch.VNICConfig{Switch: "lab", Management: true})
+		require.Len(t, seen, 3)
+		require.Equal(t, "eth0", seen[0].Name)
+		require.Equal(t, extension.Uplink, seen[0].Kind)
+		require.Zero(t, seen[0].MAC)
+		want := extension.Port{Switch: "lab", Name: "vm0", ID: vm.vnic.ID(), Kind: extension.VNIC, MAC: vm.mac, MTU: vm.end.Info().MTU, Speed: seen[1].Speed, Index: 1}
+		require.Equal(t, want, seen[1])
+		require.Equal(t, extension.Management, seen[2].Kind)
+		require.ElementsMatch(t, seen, l.host.Ports())
+		become(l, vswitch.Internal)
+		require.Len(t, l.host.Ports(), 2)
+	})
+}
+
+// portbook is a capture that notes the ports it is told of.
+type portbook struct{ seen *[]extension.Port }
+
+func (p *portbook) Capture(*extension.Batch) {}
+func (p *portbook) Connect(o *extension.Port) (any, error) {
+	*p.seen = append(*p.seen, *o)
+	return nil, nil
+}
+func (p *portbook) Change(_, _ *extension.Port, _ any) error { return nil }
+func (p *portbook) Disconnect(*extension.Port, any)          {}
+
+func TestStateMovesToAnotherHost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		here, there := new(tenant), new(tenant)
+		one, two := extendedLab(t, bind("tenant", here), bind("witness", new(witness))), extendedLab(t, bind("tenant", there), bind("new", new(tenant)))
+		vm := one.guests(1)[0]
+		state, err := vm.vnic.ExtensionState()
+		require.NoError(t, err)
+		require.Equal(t, map[string][]byte{"tenant": []byte("state of vm0")}, state)
+		here.bad, here.how = "save vm0", veto
+		_, err = vm.vnic.ExtensionState()
+		require.EqualError(t, err, `switch "lab": vNIC "vm0": extension "tenant": no room`)
+
+		moved := two.guest("vm0", vswitch.VNICConfig{Switch: "lab", ID: vm.vnic.ID(), MAC: vm.mac, ExtensionState: state})
+		require.Equal(t, []string{"restore vm0 from state of vm0"}, there.take(two))
+		require.Nil(t, moved.vnic.Config().ExtensionState)
+		peer := two.guest("peer", vswitch.VNICConfig{Switch: "lab"})
+		moved.send(peer.mac, "I am here")
+		two.everyoneGot([]string{"I am here"}, peer)
+		there.take(two)
+		moved.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "" })
+		none, err := moved.vnic.ExtensionState()
+		require.NoError(t, err)
+		require.Empty(t, none)
+		moved.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "lab" })
+		require.Equal(t, []string{"disconnect vm0", "connect vm0"}, there.take(two), "it is restored once")
+
+		early := two.guest("early", vswitch.VNICConfig{Switch: "later", ExtensionState: map[string][]byte{"tenant": []byte("x")}})
+		later := new(tenant)
+		two.newSwitch("later", vswitch.SwitchConfig{Extensions: []extension.Binding{bind("tenant", later)}})
+		require.Equal(t, []string{"restore early from x"}, later.take(two), "when its switch has come")
+		require.Nil(t, early.vnic.Config().ExtensionState)
+	})
+}
+
+func TestAnExtensionThatPanics(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		t.Run(fmt.Sprintf("open: %t", open), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				book := new(eventbook)
+				l := newLabWith(t, vswitch.HostConfig{Events: book.add})
+				bad := filterOf(eachAlive(func(b *extension.Batch, i int) {
+					if textOf(b.Frame(i)) == "bad" {
+						panic("bad frame")
+					}
+				}))
+				bad.Name, bad.FailOpen = "fragile", open
+				l.newSwitch("lab", vswitch.SwitchConfig{Extensions: []extension.Binding{bad}})
+				l.newSwitch("other", vswitch.SwitchConfig{Extensions: []extension.Binding{bad}})
+				vm := l.guests(2)
+				c, d := l.guest("c", vswitch.VNICConfig{Switch: "other"}), l.guest("d", vswitch.VNICConfig{Switch: "other"})
+				traffic := l.flow(c, d)
+				vm[0].send(vm[1].mac, "good")
+				l.everyoneGot([]string{"good"}, vm[1])
+				require.Empty(t, book.take(l))
+				vm[0].send(vm[1].mac, "bad")
+				vm[0].send(vm[1].mac, "good", "bad", "good")
+				events := book.take(l)
+				require.Len(t, events, 1)
+				require.Equal(t, vswitch.Event{Kind: vswitch.ExtensionFailed, Switch: "lab", Extension: "fragile", Err: events[0].Err}, events[0])
+				require.EqualError(t, events[0].Err, "panic: bad frame")
+				require.Equal(t, "extension failed", events[0].Kind.String())
+				l.requireLogged("level=ERROR", "extension failed", "switch=lab", "extension=fragile", "bad frame")
+				status := extension.Status{Name: "fragile", Kinds: extension.KindFilter, Failure: "bad frame"}
+				if open {
+					l.everyoneGot([]string{"bad", "good", "bad", "good"}, vm[1])
+					require.Empty(t, vm[0].drops())
+				} else {
+					l.nobodyGot(vm[1])
+					require.Equal(t, drops{vswitch.DropFilterOut: 4}, vm[0].drops())
+					status.Dropped = 4
+				}
+				require.Equal(t, []extension.Status{status}, l.sw().Extensions())
+				require.Empty(t, l.host.Switch("other").Extensions()[0].Failure)
+				traffic.goOn(10)
+
+				bad.Disabled = true
+				l.extend(bad)
+				vm[0].send(vm[1].mac, "bad")
+				l.everyoneGot([]string{"bad"}, vm[1])
+				bad.Disabled = false
+				l.extend(bad)
+				vm[0].send(vm[1].mac, "good")
+				l.everyoneGot([]string{"good"}, vm[1])
+				vm[0].send(vm[1].mac, "bad")
+				require.Len(t, book.take(l), 1)
+				traffic.goOn(10)
+				traffic.stop()
+			})
+		})
+	}
+}
+
+func TestADestinationIsLostByAnExtensionThatPanicsThere(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := extendedLab(t, filterOf(func(b *extension.Batch) {
+			if b.Direction() == extension.Egress && b.Port().Name == "vm1" {
+				panic(errVeto)
+			}
+		}))
+		vm := l.guests(3)
+		vm[0].send(vm[1].mac, "to vm1")
+		l.nobodyGot(vm[1])
+		require.Equal(t, drops{vswitch.DropFilterIn: 1}, vm[1].drops())
+		require.Equal(t, "no room", l.sw().Extensions()[0].Failure)
+
+		explodes := &tenant{bad: "connect new", how: explode}
+		l.extend(bind("tenant", explodes))
+		near, _ := l.pipe(ports.PipeConfig{})
+		_, err := l.host.NewVNIC("new", near, &vswitch.VNICConfig{Switch: "lab"})
+		require.EqualError(t, err, `switch "lab": port "new": extension "tenant": panic: boom`)
+		require.NoError(t, near.Close())
+	})
+}
+
+func TestAHostCanBeObserved(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := extendedLab(t, filterOf(func(b *extension.Batch) {
+			if b.Direction() == extension.Ingress {
+				for i := range b.Len() {
+					b.Edit(i).Head()[14] = 'X'
+				}
+			}
+		}))
+		d := new(diary)
+		watch := func(name string) extension.Capture {
+			return &someCapture{func(b *extension.Batch) {
+				d.add("%s: %s %s %s %s", name, b.Port().Switch, b.Port().Name, b.Direction(), textOf(b.Frame(0)))
+			}}
+		}
+		vm := l.guests(2)
+		stop, err := l.host.Observe("one", watch("one"))
+		require.NoError(t, err)
+		stopToo, err := l.host.Observe("two", watch("two"))
+		require.NoError(t, err)
+		for _, name := range []string{"one", "filter", ""} {
+			_, err := l.host.Observe(name, watch("three"))
+			require.ErrorIs(t, err, vswitch.ErrInvalid, name)
+		}
+		_, err = l.host.Observe("three", nil)
+		require.ErrorIs(t, err, vswitch.ErrInvalid)
+		_, err = l.host.NewSwitch("bad", &vswitch.SwitchConfig{Extensions: []extension.Binding{bind("one", new(witness))}})
+		require.ErrorIs(t, err, vswitch.ErrInvalid)
+
+		l.newSwitch("later", vswitch.SwitchConfig{})
+		a, b := l.guest("a", vswitch.VNICConfig{Switch: "later"}), l.guest("b", vswitch.VNICConfig{Switch: "later"})
+		vm[0].send(vm[1].mac, "hello")
+		require.Equal(t, []string{
+			"one: lab vm0 ingress hello", "two: lab vm0 ingress hello", "two: lab vm1 egress Xello", "one: lab vm1 egress Xello",
+		}, d.take(l))
+		a.send(b.mac, "hello")
+		require.Len(t, d.take(l), 4)
+		require.Equal(t, []string{"one", "two", "filter"}, names(l.sw()))
+		stop()
+		stop()
+		require.Equal(t, []string{"two", "filter"}, names(l.sw()))
+		again, err := l.host.Observe("one", watch("one"))
+		require.NoError(t, err)
+		stop()
+		require.Equal(t, []string{"two", "one", "filter"}, names(l.sw()), "that is another")
+		again()
+		stopToo()
+		a.send(b.mac, "hello")
+		vm[0].send(vm[1].mac, "hello")
+		require.Empty(t, d.take(l))
+		require.Empty(t, names(l.host.Switch("later")))
+	})
+}
+
+func names(s *vswitch.Switch) (l []string) {
+	for _, x := range s.Extensions() {
+		l = append(l, x.Name)
+	}
+	return l
+}
+
+func TestAHostWithoutSwitchesIsObserved(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := newLab(t)
+		stop, err := l.host.Observe("w", new(witness))
+		require.NoError(t, err)
+		_, err = l.host.Observe("w", new(witness))
+		require.ErrorIs(t, err, vswitch.ErrInvalid)
+		w := new(witness)
+		twin, err := l.host.Observe("twin", w)
+		require.NoError(t, err)
+		l.newSwitch("lab", vswitch.SwitchConfig{})
+		vm := l.guests(2)
+		twin()
+		vm[0].send(vm[1].mac, "hello")
+		l.everyoneGot([]string{"hello"}, vm[1])
+		require.Zero(t, w.frames)
+		require.NoError(t, l.host.Close())
+		stop()
+		_, err = l.host.Observe("late", w)
+		require.ErrorIs(t, err, vswitch.ErrClosed)
+	})
+}
+
+// historian notes what it sees and what becomes of it.
+type historian struct {
+	diary
+	batches int // open
+}
+
+func (h *historian) Capture(b *extension.Batch) { h.note("saw", b) }
+func (h *historian) Fate(b *extension.Batch)    { h.note("fate", b) }
+
+func (h *historian) note(what string, b *extension.Batch) {
+	for i := range b.Len() {
+		text := textOf(b.Frame(i))
+		if len(text) > 20 {
+			text = "large"
+		}
+		line := fmt.Sprintf("%s %s %s", b.Port().Name, b.Direction(), text)
+		switch {
+		case what == "fate" && b.Alive(i):
+			h.add("%s: passed", line)
+		case what == "fate":
+			h.add("%s: %s", line, b.Reason(i))
+		case b.Alive(i):
+			h.add("%s seen", line)
+		}
+	}
+}
+
+func TestTheFateOfEachFrameIsTold(t *testing.T) {
+	denied := acl.Config{Extended: []acl.ExtendedRule{{Weight: 1, Direction: acl.Both, Action: acl.Deny}}}
+	for name, c := range map[string]struct {
+		scene func(t *testing.T, l *lab, a, b *station)
+		want  []string
+	}{
+		"passes": {func(t *testing.T, l *lab, a, b *station) { a.send(b.mac, "x") },
+			[]string{"vm0 ingress x seen", "vm1 egress x seen", "vm1 egress x: passed", "vm0 ingress x: passed"}},
+		"runt": {func(t *testing.T, l *lab, a, b *station) { a.sendRaw([]byte{1, 2, 3}) },
+			[]string{"vm0 ingress runt: runt"}},
+		"runt and another": {func(t *testing.T, l *lab, a, b *station) { a.sendRaw([]byte{1, 2, 3}, frame(b.mac, a.mac, "x")) },
+			[]string{"vm0 ingress x seen", "vm1 egress x seen", "vm1 egress x: passed", "vm0 ingress runt: runt", "vm0 ingress x: passed"}},
+		"spoofed": {func(t *testing.T, l *lab, a, b *station) { a.sendAs(b.mac, b.mac, "x") },
+			[]string{"vm0 ingress x seen", "vm0 ingress x: spoofed source"}},
+		"same port": {func(t *testing.T, l *lab, a, b *station) { a.send(a.mac, "x") },
+			[]string{"vm0 ingress x seen", "vm0 ingress x: same port"}},
+		"VLAN": {func(t *testing.T, l *lab, a, b *station) { a.sendRaw(tagged(frame(b.mac, a.mac, "x"), tpidQ, 7)) },
+			[]string{"vm0 ingress VLAN 7: x seen", "vm0 ingress VLAN 7: x: tagged"}},
+		"no destination": {func(t *testing.T, l *lab, a, b *station) {
+			require.NoError(t, b.vnic.Close())
+			a.send(stranger(1), "x")
+		}, []string{"vm0 ingress x seen", "vm0 ingress x: no destination"}},
+		"not a member": {func(t *testing.T, l *lab, a, b *station) {
+			l.extend(bind("h", l.sw().Config().Extensions[0].Extension), bind("f", &someForwarding{func(x *extension.Batch) {
+				x.Send(0, &extension.Port{Switch: "lab", Name: "vm1", ID: b.vnic.ID(), Index: 1})
+			}}))
+			b.setMode(vlan.Access(9))
+			a.send(b.mac, "x")
+		}, []string{"vm0 ingress x seen", "vm1 egress x: not in the VLAN", "vm0 ingress x: passed"}},
+		"ACL": {func(t *testing.T, l *lab, a, b *station) {
+			a.obeys(denied)
+			a.sendRaw(datagram(a, b, 1, 2))
+		}, []string{"vm0 ingress large seen", "vm0 ingress large: denied by ACL, outbound"}},
+		"ACL of the receiver": {func(t *testing.T, l *lab, a, b *station) {
+			b.obeys(denied)
+			a.sendRaw(datagram(a, b, 1, 2))
+		}, []string{"vm0 ingress large seen", "vm1 egress large: denied by ACL, inbound", "vm0 ingress large: passed"}},
+		"link down": {func(t *testing.T, l *lab, a, b *station) {
+			b.end.SetLink(false)
+			l.settle()
+			a.send(b.mac, "x")
+		}, []string{"vm0 ingress x seen", "vm1 egress x seen", "vm1 egress x: link down", "vm0 ingress x: passed"}},
+		"filter": {func(t *testing.T, l *lab, a, b *station) {
+			l.extend(bind("h", l.sw().Config().Extensions[0].Extension), bind("f", &someFilter{func(x *extension.Batch) {
+				if x.Direction() == extension.Ingress {
+					x.Drop(0, "in")
+				} else {
+					x.Drop(1, "out")
+				}
+			}}))
+			a.send(b.mac, "x", "y", "z")
+		}, []string{"vm0 ingress x seen", "vm0 ingress y seen", "vm0 ingress z seen", "vm1 egress y seen",
+			"vm1 egress y: passed", "vm1 egress z: f: out", "vm0 ingress x: f: in", "vm0 ingress y: passed", "vm0 ingress z: passed"}},
+		"forwarding": {func(t *testing.T, l *lab, a, b *station) {
+			l.extend(bind("h", l.sw().Config().Extensions[0].Extension), bind("f", &someForwarding{func(x *extension.Batch) {
+				x.Drop(0, "lost")
+				x.Send(1)
+			}}))
+			a.send(b.mac, "x", "y")
+		}, []string{"vm0 ingress x seen", "vm0 ingress y seen", "vm0 ingress x: f: lost", "vm0 ingress y: no destination"}},
+		"segment": {func(t *testing.T, l *lab, a, b *station) {
+			a.sendFrames(largeFrames[0].frame(b.mac, a.mac, 9*1400, 1400))
+		},
+			[]string{"vm0 ingress large seen", "vm1 egress large seen", "vm1 egress large: passed", "vm0 ingress large: passed"}},
+		"too big": {func(t *testing.T, l *lab, a, b *station) { a.send(b.mac, string(make([]byte, 5000))) },
+			[]string{"vm0 ingress large seen", "vm1 egress large seen", "vm1 egress large: too big", "vm0 ingress large: passed"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				h := new(historian)
+				l := extendedLab(t, bind("h", h))
+				a := l.guestOn(ports.PipeConfig{MTU: 9000, Offloads: ports.OffloadAll}, "vm0", vswitch.VNICConfig{Switch: "lab"})
+				b := l.guestOn(ports.PipeConfig{MTU: 1500}, "vm1", vswitch.VNICConfig{Switch: "lab"})
+				c.scene(t, l, a, b)
+				require.Equal(t, c.want, h.take(l))
+			})
+		})
+	}
+}
+
+func TestTheFateOfFramesForAStalledReceiver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		h := new(historian)
+		l := extendedLab(t, bind("h", h))
+		a := l.guestOn(ports.PipeConfig{Offloads: ports.OffloadAll}, "vm0", vswitch.VNICConfig{Switch: "lab"})
+		b := l.guestOn(ports.PipeConfig{Depth: 4}, "vm1", vswitch.VNICConfig{Switch: "lab"})
+		a.send(b.mac, "1", "2", "3")
+		h.take(l)
+		a.sendFrames(newFrame(frame(b.mac, a.mac, "4")), largeFrames[0].frame(b.mac, a.mac, 3*1400, 1400), newFrame(frame(b.mac, a.mac, "5")))
+		fates := slices.DeleteFunc(h.take(l), func(line string) bool { return strings.HasSuffix(line, "seen") })
+		require.Equal(t, []string{
+			"vm1 egress 4: passed", "vm1 egress large: queue full", "vm1 egress 5: queue full",
+			"vm0 ingress 4: passed", "vm0 ingress large: passed", "vm0 ingress 5: passed",
+		}, fates)
+		require.Len(t, b.received(), 4)
+		a.sendFrames(newFrame(frame(b.mac, a.mac, "6")), newFrame(frame(b.mac, a.mac, "7")), largeFrames[0].frame(b.mac, a.mac, 3*1400, 1400))
+		require.Contains(t, h.take(l), "vm1 egress large: queue full", "of three pieces, two arrived")
+		require.Len(t, b.received(), 4)
+	})
+}
+
+func TestAPortThatNoExtensionWantsCostsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := &selective{only: "vm2"}
+		l := extendedLab(t, bind("w", w))
+		vm := l.guests(3)
+		vm[0].send(vm[1].mac, "unseen")
+		vm[1].send(vm[0].mac, "unseen")
+		l.settle()
+		require.Zero(t, w.frames)
+		vm[0].send(vm[2].mac, "seen")
+		vm[2].send(vm[0].mac, "seen")
+		l.settle()
+		require.Equal(t, 2, w.frames)
+	})
+}
+
+// selective is a witness at one port.
+type selective struct {
+	witness
+	only string
+}
+
+func (s *selective) Connect(p *extension.Port) (any, error) {
+	if p.Name != s.only {
+		return nil, fmt.Errorf("%s: %w", p.Name, extension.ErrSkip)
+	}
+	return nil, nil
+}
+func (s *selective) Change(_, _ *extension.Port, _ any) error { return nil }
+func (s *selective) Disconnect(*extension.Port, any)          {}
+
+func TestExtensionsAllocateNothingPerFrame(t *testing.T) {
+	for name, e := range map[string]any{
+		"capture": new(raceless),
+		"filter": &someFilter{func(b *extension.Batch) {
+			for i := range b.Len() {
+				b.Edit(i).Head()[13] = 0
+			}
+		}},
+		"forwarding": &someForwarding{func(b *extension.Batch) {
+			to := &theTarget
+			for i := range b.Len() {
+				b.Send(i, *to)
+			}
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.newSwitch("lab", vswitch.SwitchConfig{Extensions: []extension.Binding{bind("e", e)}})
+			from, to := l.guest("from", vswitch.VNICConfig{Switch: "lab"}), l.guest("to", vswitch.VNICConfig{Switch: "lab"})
+			for _, p := range l.host.Ports() {
+				if p.Name == "to" {
+					theTarget = &p
+				}
+			}
+			var frames []*ports.Frame
+			for range 32 {
+				frames = append(frames, newFrame(frame(to.mac, from.mac, "0123456789")))
+			}
+			b := ports.NewBatch(64)
+			round := func() {
+				if n, err := from.end.Tx(0).Send(frames); n != len(frames) {
+					panic(err)
+				}
+				to.takeInto(b, len(frames))
+			}
+			for range 50 {
+				round()
+			}
+			require.Zero(t, testing.AllocsPerRun(100, round))
+		})
+	}
+}
+
+var theTarget *extension.Port

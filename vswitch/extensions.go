@@ -17,12 +17,18 @@ func (s *Switch) extend(list []extension.Binding) (*extension.Change, error) {
 	return c, nil
 }
 
-// use makes the frames of all ports pass a list of extensions that has been prepared.
+// use makes the frames of all ports pass a list of extensions that has been prepared. Until Retire or Revert those
+// that are not in it any more go on.
 func (s *Switch) use(c *extension.Change) {
-	if !c.Changes() {
-		return
-	}
+	changes := c.Changes()
 	c.Apply()
+	if changes {
+		s.recompile()
+	}
+}
+
+// recompile makes the pipelines of all ports anew, from the present extensions.
+func (s *Switch) recompile() {
 	snap := s.snap.Load()
 	for old := range snap.ports.all() {
 		v := *old
@@ -38,7 +44,6 @@ func (s *Switch) use(c *extension.Change) {
 	for _, j := range gone {
 		j.release()
 	}
-	c.Retire()
 }
 
 // compile makes the pipeline of a port from its settings and the extensions.
@@ -144,6 +149,7 @@ func (h *Host) setObservers(list []extension.Binding) error {
 	}
 	for s, c := range changes {
 		s.use(c)
+		c.Retire()
 	}
 	return nil
 }

@@ -115,6 +115,8 @@ func (h *Host) NewSwitch(name string, cfg *SwitchConfig) (*Switch, error) {
 	s.fdb = newFDB(c.MaxAddresses, c.Ageing)
 	s.snap.Store(&snapshot{})
 	if err := s.configure(c); err != nil {
+		s.stopInjectors()
+		s.stack.Close()
 		delete(h.ids, c.ID)
 		return nil, err
 	}
@@ -210,11 +212,12 @@ func (s *Switch) configure(c SwitchConfig) error {
 	}
 	s.use(extensions)
 	if err := s.configurePorts(c); err != nil {
-		if before, e := s.extend(s.cfg.Extensions); e == nil {
-			s.use(before)
-		}
+		extensions.Revert()
+		s.recompile()
+		extensions.Cancel()
 		return err
 	}
+	extensions.Retire()
 	s.cfg = c
 	return nil
 }

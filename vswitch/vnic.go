@@ -107,7 +107,8 @@ type VNIC struct {
 	cfg     VNICConfig // under Host.mu, as all below
 	mac     ports.MAC
 	policy  policy
-	port    *port // nil while disconnected
+	port    *port             // nil while disconnected
+	saved   map[string][]byte // by the extensions of the switch that it leaves
 	deleted bool
 }
 
@@ -353,10 +354,13 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 		}
 		v.cfg, v.mac, v.policy = oldCfg, oldMAC, oldPolicy
 		if v.port == nil {
+			v.cfg.ExtensionState = v.saved
 			v.connect()
 		}
+		v.saved = nil
 		return err
 	}
+	v.saved = nil
 	if v.mac != oldMAC {
 		v.releaseMAC(oldMAC)
 	}
@@ -374,6 +378,9 @@ func (v *VNIC) apply(old VNICConfig) error {
 		if err := s.refuses(v.name, v.cfg.VLAN); err != nil { // before it is unplugged in vain
 			return err
 		}
+	}
+	if p := v.port; p != nil { // for when it comes back
+		v.saved, _ = p.sw.stack.Save(p.sw.stack.Port(p.index))
 	}
 	v.disconnect()
 	return v.connect()

@@ -3,6 +3,7 @@ package vswitch
 import (
 	"errors"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,9 +16,15 @@ import (
 const (
 	burstSize = 64 // frames; more fit the cache less well, fewer cost more a frame
 
-	// idleTurns is how often a queue is found empty before the worker stops polling it and
-	// waits to be told.
-	idleTurns = 4
+	// A queue is found empty a number of times before the worker stops polling it and waits to be
+	// told: more often when frames come meanwhile, less often when they do not.
+	leastPatience   = 4
+	leastPatienceFD = 1 // a descriptor that is asked in vain costs a system call
+	mostPatience    = 16
+
+	// pollTurns is how many turns a busy worker takes before it asks for the descriptors that have become
+	// readable.
+	pollTurns = 8
 
 	// yieldTurns is how many turns a busy worker takes before it lets other goroutines run.
 	yieldTurns = 32
@@ -68,16 +75,17 @@ type worker struct {
 
 // rxQueue is a receive queue of a port, polled by one worker.
 type rxQueue struct {
-	rx      ports.RxQueue
-	port    *port
-	worker  *worker
-	number  int // differs from that of other queues
-	fd      int // -1 when it has a bell
-	fdID    int32
-	idle    int         // turns without a frame
-	quiet   int         // times its descriptor was readable in vain
-	queued  atomic.Bool // in worker.ready or worker.active
-	removed atomic.Bool
+	rx       ports.RxQueue
+	port     *port
+	worker   *worker
+	number   int // differs from that of other queues
+	fd       int // -1 when it has a bell
+	fdID     int32
+	idle     int         // turns without a frame
+	patience int         // how many of them until it is not polled any more
+	quiet    int         // times its descriptor was readable in vain
+	queued   atomic.Bool // in worker.ready or worker.active
+	removed  atomic.Bool
 }
 
 func newWorker(h *Host) *worker {
@@ -93,7 +101,7 @@ func newWorker(h *Host) *worker {
 
 // attach makes the worker serve a queue.
 func (w *worker) attach(q *rxQueue) error {
-	q.worker, q.fd = w, -1
+	q.worker, q.fd, q.patience = w, -1, leastPatience
 	w.queues++
 	switch n := q.rx.(type) {
 	case ports.Notifier:
@@ -159,8 +167,9 @@ func (w *worker) notify() {
 
 func (w *worker) run() {
 	defer close(w.done)
+	debug.SetPanicOnFault(true) // see processLent
 	for turn := 0; !w.stopping.Load(); turn++ {
-		w.takeReady()
+		w.takeReady(turn)
 		if len(w.active) == 0 {
 			w.sleep()
 			w.clock = w.host.clock()
@@ -195,19 +204,26 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 		return false, true
 	}
 	if w.serve(q) {
+		if q.idle > 0 { // it was worth it
+			q.patience = min(2*q.patience, mostPatience)
+		}
 		q.idle, q.quiet = 0, 0
 		return true, false
 	}
-	if q.idle++; q.idle < idleTurns {
+	if q.idle++; q.idle < q.patience {
 		return false, false
+	}
+	q.patience = max(q.patience/2, leastPatienceFD)
+	if q.fd < 0 {
+		q.patience = max(q.patience, leastPatience)
 	}
 	q.idle = 0
 	return false, w.park(q)
 }
 
 // takeReady moves queues that have become ready to the active ones.
-func (w *worker) takeReady() {
-	if fds := w.fds.Load(); fds != nil && len(w.active) > 0 {
+func (w *worker) takeReady(turn int) {
+	if fds := w.fds.Load(); fds != nil && len(w.active) > 0 && turn%pollTurns == 0 {
 		fds.poll()
 	}
 	if !w.hasReady.Load() {
@@ -269,7 +285,7 @@ func (w *worker) serve(q *rxQueue) bool {
 	busy := len(b.frames) > 0
 	if busy {
 		b.clock, b.now, b.queue = w.clock, fdbTime(w.clock), q.number
-		w.process(b)
+		w.processLent(b)
 		w.batch.Reset()
 		q.rx.Release()
 	}
@@ -278,6 +294,33 @@ func (w *worker) serve(q *rxQueue) bool {
 		w.host.queueFailed(q, err)
 	}
 	return busy
+}
+
+// processLent is process for frames in memory of others, who may take it away: a VMM that truncates the file which
+// is the memory of its guest. Then what is left of the burst is lost, and nothing else.
+func (w *worker) processLent(b *burst) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.fault(b, r)
+		}
+	}()
+	w.process(b)
+}
+
+// fault ends a burst in the midst of which a panic has happened. Any but that of memory that is not there is
+// passed on.
+func (w *worker) fault(b *burst, r any) {
+	if _, ok := r.(interface{ Addr() uintptr }); !ok {
+		panic(r)
+	}
+	for i := range w.delivery.groups {
+		w.delivery.groupOf[w.delivery.groups[i].to.index] = 0
+	}
+	w.segmenter.Reset()
+	b.in.count.received(b)
+	if b.in.errors.Add(1)%1000 == 1 {
+		w.host.log.Warn("memory of frames is gone", "switch", b.sw.name, "port", b.in.name, "error", r)
+	}
 }
 
 // process runs frames through the pipeline of the port they came from and sends them on.

@@ -1,10 +1,8 @@
 package capture
 
 import (
-	"encoding/binary"
 	"math/bits"
 
-	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
@@ -15,9 +13,10 @@ const maxReasons = 4096
 // pending is a batch between Capture and Fate.
 type pending struct {
 	batch *extension.Batch
-	at    int    // of its record in the ring
-	size  int    // of the record; 0 when there is none
+	pick  uint64 // the frames that have a block, as bits
 	lost  uint64 // the frames for which there was no room
+	at    int    // of the record in the ring
+	size  int    // of the record; 0 when there is none
 }
 
 // Capture implements extension.Capture: it copies the frames that the filter accepts, as far as is known by
@@ -33,85 +32,29 @@ func (c *Capture) wants(b *extension.Batch) bool {
 }
 
 func (c *Capture) record(b *extension.Batch, p *port) {
-	pick := c.match.frames(b)
-	var words [extension.MaxBatch]frameWord
-	size := recordHeader
-	for m := pick; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros64(m)
-		wire := min(b.Frame(i).WireLen(), maxFrameLen)
-		n := min(wire, c.snapLen)
-		words[i&63] = makeFrameWord(n, wire, i)
-		size += frameSize(n)
-	}
-	e := pending{batch: b}
+	e := pending{batch: b, pick: c.match.frames(b)}
+	e.size = sizeOf(b, e.pick, c.snapLen)
 	var r record
+	var stamp uint64
 
 	c.mu.Lock()
-	if pick != 0 {
-		at, room := c.ring.room(size)
-		if size > room {
-			pick, size, e.lost = fit(&words, pick, room)
+	if e.size > 0 {
+		at, room := c.ring.room(e.size)
+		if e.size > room {
+			e.pick, e.size, e.lost = fit(b, e.pick, c.snapLen, room)
 		}
-		if pick != 0 {
-			e.at, e.size = at, size
-			r = c.ring.reserve(at, size)
-			r.init(size, p.id, c.now(), uint8(b.Direction()), bits.OnesCount64(pick))
+		if e.size > 0 {
+			e.at = at
+			r = c.ring.reserve(at, e.size)
+			r.init(e.size)
+			stamp = uint64(c.now())
 		}
 	}
 	c.pending = append(c.pending, e)
 	c.mu.Unlock()
 
-	if r == nil {
-		return
-	}
-	dst := r[recordHeader:]
-	for m := pick; m != 0; m &= m - 1 {
-		i := bits.TrailingZeros64(m)
-		w := words[i&63]
-		n := w.captured()
-		le.PutUint64(dst, uint64(w))
-		f := b.Frame(i)
-		if head := f.Head(); len(head) == w.original() {
-			copy(dst[word:], head[:n])
-		} else {
-			copyWire(dst[word:word+n], f)
-		}
-		dst = dst[frameSize(n):]
-	}
-}
-
-// fit returns the first frames of pick for which there is room, the size of their record, and the others.
-func fit(words *[extension.MaxBatch]frameWord, pick uint64, room int) (fits uint64, size int, rest uint64) {
-	size = recordHeader
-	for m := pick; m != 0; m &= m - 1 {
-		n := frameSize(words[bits.TrailingZeros64(m)&63].captured())
-		if size+n > room {
-			return pick &^ m, size, m
-		}
-		size += n
-	}
-	return pick, size, 0
-}
-
-// copyWire copies the first len(dst) bytes of a frame as it looks on the wire.
-func copyWire(dst []byte, f *ports.Frame) {
-	const macs, tag = 12, 4
-	h := f.Head()
-	n := 0
-	if f.WireLen() != f.Len() {
-		var t [tag]byte
-		binary.BigEndian.PutUint16(t[:], f.VLAN.TPID)
-		binary.BigEndian.PutUint16(t[2:], f.VLAN.TCI)
-		n = copy(dst, h[:macs])
-		n += copy(dst[n:], t[:])
-		h = h[macs:]
-	}
-	n += copy(dst[n:], h)
-	for _, s := range f.Body() {
-		if n == len(dst) {
-			break
-		}
-		n += copy(dst[n:], s)
+	if r != nil {
+		r.fill(b, e.pick, c.snapLen, p.id, stamp)
 	}
 }
 
@@ -170,14 +113,21 @@ func (c *Capture) settle(b *extension.Batch, p *port, e *pending) {
 		return
 	}
 	r := record(c.ring.buf[e.at : e.at+e.size])
-	kept := r.frames()
-	if c.match.fates || !allAlive(b) {
-		kept = c.judge(b, r)
+	kept, state := bits.OnesCount64(e.pick), uint8(0)
+	switch passed := allAlive(b); {
+	case !passed:
+		kept, state = c.judge(b, r, e.pick)
+	case c.match.fates:
+		kept = 0
 	}
 	p.accepted += uint64(kept)
-	if kept > 0 || !c.ring.unreserve(e.at, e.size) {
-		r.settle()
+	if kept == 0 {
+		if c.ring.unreserve(e.at, e.size) {
+			return
+		}
+		state = marked
 	}
+	r.settle(kept, state)
 }
 
 func allAlive(b *extension.Batch) bool {
@@ -189,30 +139,34 @@ func allAlive(b *extension.Batch) bool {
 	return true
 }
 
-// judge notes what became of the frames of a record, and returns how many of them the filter accepts.
-func (c *Capture) judge(b *extension.Batch, r record) (kept int) {
-	at := r[recordHeader:]
+// judge notes what became of the frames of a record, and returns how many of them the filter accepts and the
+// state of the record.
+func (c *Capture) judge(b *extension.Batch, r record, pick uint64) (kept int, state uint8) {
 	var lastReason string
 	var lastNumber uint16
-	for range r.frames() {
-		w := frameWord(le.Uint64(at))
-		i := w.place()
+	for m := pick; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros64(m)
 		dropped, reason := !b.Alive(i), b.Reason(i)
-		if !c.match.fate(dropped, reason) {
-			w = w.withReason(unkept)
-		} else {
-			kept++
-			if dropped {
-				if lastNumber == 0 || reason != lastReason {
-					lastReason, lastNumber = reason, c.number(reason)
-				}
-				w = w.withReason(lastNumber)
+		number := uint16(alive)
+		switch {
+		case !c.match.fate(dropped, reason):
+			number = unkept
+		case dropped:
+			if lastNumber == 0 || reason != lastReason {
+				lastReason, lastNumber = reason, c.number(reason)
 			}
+			number = lastNumber
 		}
-		le.PutUint64(at, uint64(w))
-		at = at[frameSize(w.captured()):]
+		if number != unkept {
+			kept++
+		}
+		if number != alive {
+			r.setReason(number)
+			state = marked
+		}
+		_, r = r.next()
 	}
-	return kept
+	return kept, state
 }
 
 // number returns the number of a reason. c.mu is held.

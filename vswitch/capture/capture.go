@@ -37,7 +37,7 @@ type Config struct {
 	SnapLen int
 
 	// Buffer bounds the memory, in bytes, for frames that wait to be written: at least MinBuffer;
-	// default DefaultBuffer. A frame of 64 bytes takes 72 there. What does not fit is lost to the
+	// default DefaultBuffer. A frame of 64 bytes takes 108 there. What does not fit is lost to the
 	// capture.
 	Buffer int
 

@@ -103,7 +103,7 @@ func TestFrameThatIsLongerThanFramesCanBe(t *testing.T) {
 	s := newScene(t, nil, "web")
 	s.pass(in, "web", drop("giant", 0), numbered(4<<20, 1), numbered(60, 2))
 	r := s.close()
-	require.Equal(t, maxFrameLen, r.packets[0].length)
+	require.Equal(t, 4<<20, r.packets[0].length)
 	require.Equal(t, "dropped: giant", r.packets[0].comment)
 	require.Equal(t, 60, r.packets[1].length)
 }
@@ -193,6 +193,18 @@ func TestBatchThatTakesLongHoldsBackTheOthers(t *testing.T) {
 	})
 }
 
+func TestRecordOfWhichNothingIsWantedInFrontOfOthers(t *testing.T) {
+	s := newScene(t, &Config{Filter: Filter{Dropped: true}}, "web", "db")
+	s.pass(in, "web", func(*extension.Batch) {
+		s.pass(out, "db", drop("queue full", 1), numbered(60, 1), numbered(61, 2))
+	}, numbered(62, 3), numbered(63, 4))
+	r := s.close()
+	require.Len(t, r.packets, 1)
+	require.Equal(t, wire(numbered(61, 2)), r.packets[0].data)
+	require.Equal(t, "dropped: queue full", r.packets[0].comment)
+	require.Equal(t, Stats{Received: 4, Accepted: 1, Written: 1}, s.c.Stats())
+}
+
 // gate is a writer that waits until it is opened.
 type gate struct {
 	open chan struct{}
@@ -227,6 +239,36 @@ func TestSlowReaderLosesFramesAndTheSwitchDoesNotWait(t *testing.T) {
 	require.EqualValues(t, len(r.packets), st.Written)
 	require.Equal(t, [4]uint64{st.Received, st.Accepted, st.Written, st.Lost}, r.counts("prod/web"))
 	require.Equal(t, [4]uint64{}, r.counts("prod/db"))
+}
+
+// keeper is a writer that takes its time and sees whether what it got stays as it was.
+type keeper struct {
+	bytes.Buffer
+	changed bool
+}
+
+func (k *keeper) Write(b []byte) (int, error) {
+	before := k.Len()
+	k.Buffer.Write(b)
+	time.Sleep(time.Millisecond)
+	k.changed = k.changed || !bytes.Equal(b, k.Bytes()[before:])
+	return len(b), nil
+}
+
+func TestWhatIsBeingWrittenStaysAsItIs(t *testing.T) {
+	k := &keeper{}
+	c, err := New(k, &Config{Buffer: MinBuffer, FlushInterval: time.Microsecond})
+	require.NoError(t, err)
+	s := &scene{t: t}
+	s.attach(c, "web")
+	for i := range 20_000 {
+		s.pass(in, "web", nil, numbered(60, i), numbered(100, i))
+	}
+	require.NoError(t, c.Close())
+	require.False(t, k.changed)
+	st := c.Stats()
+	require.NotZero(t, st.Lost, "the buffer was used up")
+	require.EqualValues(t, len(read(t, k.Bytes()).packets), st.Written)
 }
 
 func TestBatchThatFitsInPartIsRecordedInPart(t *testing.T) {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 
@@ -38,6 +39,9 @@ func TestFilter(t *testing.T) {
 		"addr=10.0.0.9,fd00::53":            {1, 4},
 		"addr=::ffff:10.0.0.0/120":          {0, 2, 4},
 		"addr=::/0":                         {1},
+		"addr=0.0.0.0/0":                    {0, 2, 3, 4},
+		"addr=::/0,192.0.2.2":               {1, 3},
+		"mac=02:00:00:00:00:03":             {},
 		"proto=udp":                         {0, 1, 2, 3},
 		"proto=tcp,17":                      {0, 1, 2, 3},
 		"proto=0":                           {},
@@ -81,6 +85,42 @@ func TestFilter(t *testing.T) {
 			require.Equal(t, Stats{Received: 7, Accepted: uint64(len(want)), Written: uint64(len(want))}, st, text)
 		}
 	}
+}
+
+func TestPrefixesAreThoseOfNetip(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	near := func(a netip.Addr) netip.Addr { // an address that differs in one bit, or in none
+		b := a.AsSlice()
+		if bit := rnd.IntN(a.BitLen() + 1); bit < a.BitLen() {
+			b[bit/8] ^= 0x80 >> (bit % 8)
+		}
+		a, _ = netip.AddrFromSlice(b)
+		return a
+	}
+	matching := 0
+	for range 20_000 {
+		var b [16]byte
+		for i := range b {
+			b[i] = byte(rnd.Uint32())
+		}
+		a := netip.AddrFrom16(b)
+		if rnd.IntN(2) == 0 {
+			a = netip.AddrFrom4([4]byte(b[:]))
+		}
+		p := netip.PrefixFrom(a, rnd.IntN(a.BitLen()+1))
+		m, err := compile(&Filter{Prefixes: []netip.Prefix{p}})
+		require.NoError(t, err)
+		src, dst := near(a), near(a)
+		batch := extension.NewBatch(in, nil, nil, nil, udp(src.String(), dst.String(), 1, 2))
+		want := uint64(0)
+		if p.Contains(src) || p.Contains(dst) {
+			want = 1
+			matching++
+		}
+		require.Equal(t, want, m.frames(batch), "%v: %v, %v", p, src, dst)
+	}
+	require.Greater(t, matching, 1000)
+	require.Less(t, matching, 19_000)
 }
 
 func TestFilterForDropsSeesWhatWasDroppedBeforeCapture(t *testing.T) {

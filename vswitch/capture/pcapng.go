@@ -3,7 +3,6 @@ package capture
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/hvswitch/hvswitch/vswitch/extension"
@@ -113,36 +112,35 @@ func appendTime(b []byte, ns uint64) []byte {
 	return le.AppendUint32(b, uint32(ns))
 }
 
-// appendPacket appends a frame of a record. comment is an option, or nothing.
-func appendPacket(b []byte, r record, original int, data, comment []byte) []byte {
-	const header, trailer = 28, 16
-	at := header + (len(data)+3)&^3
-	n := at + len(comment) + trailer
-	b = slices.Grow(b, n)
-	p := b[len(b) : len(b)+n]
-	stamp := r.stamp()
-	le.PutUint32(p, blockPacket)
-	le.PutUint32(p[4:], uint32(n))
-	le.PutUint32(p[8:], r.id())
-	le.PutUint32(p[12:], uint32(stamp>>32))
-	le.PutUint32(p[16:], uint32(stamp))
-	le.PutUint32(p[20:], uint32(len(data)))
-	le.PutUint32(p[at-4:], 0) // the padding; without data it is the next field
-	le.PutUint32(p[24:], uint32(original))
-	copy(p[header:], data)
-	if len(comment) > 0 {
-		at += copy(p[at:], comment)
-	}
-	flags := uint32(flagInbound)
-	if extension.Direction(r.direction()) == extension.Egress {
-		flags = flagOutbound
-	}
-	p = p[at : at+trailer]
-	le.PutUint32(p, optPacketFlags|4<<16)
-	le.PutUint32(p[4:], flags)
-	le.PutUint32(p[8:], optEnd)
-	le.PutUint32(p[12:], uint32(n))
-	return b[:len(b)+n]
+// An Enhanced Packet Block without a comment is a header, the data, filled up to 4 bytes, and a trailer:
+// the packet flags, the end of the options, and the length.
+const (
+	packetHeader  = 28
+	packetTrailer = 16
+)
+
+// packetOptions are the packet flags by direction. Being loaded, they are stored as one word.
+var packetOptions = [2]uint64{
+	extension.Ingress: optPacketFlags | 4<<16 | flagInbound<<32,
+	extension.Egress:  optPacketFlags | 4<<16 | flagOutbound<<32,
+}
+
+// blockSize is the size of such a block with n bytes of data.
+func blockSize(n int) int { return (packetHeader + n + 3 + packetTrailer) &^ 3 }
+
+// packetWord is the beginning of a block of a size: its type and the size.
+func packetWord(size int) uint64 { return blockPacket | uint64(size)<<32 }
+
+// appendPacket appends a block of a record. comment is an option, or nothing.
+func appendPacket(b, block, comment []byte) []byte {
+	start, trailer := len(b), len(block)-packetTrailer
+	b = append(b, block[:trailer]...)
+	b = append(b, comment...)
+	b = append(b, block[trailer:]...)
+	n := len(b) - start
+	le.PutUint64(b[start:], packetWord(n))
+	le.PutUint32(b[len(b)-4:], uint32(n))
+	return b
 }
 
 // appendStatistics appends the counters of a port, between start and end in nanoseconds since 1970.

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // A ring gives out memory that no other record has, and records in the order in which they were reserved.
@@ -72,12 +74,35 @@ func TestRingRefusesToGiveBackWhatIsNotNewest(t *testing.T) {
 	require.Zero(t, r.used())
 }
 
-func TestFrameWord(t *testing.T) {
-	w := makeFrameWord(65553, maxFrameLen, 63).withReason(7).withReason(maxReasons)
-	require.Equal(t, 65553, w.captured())
-	require.Equal(t, maxFrameLen, w.original())
-	require.Equal(t, 63, w.place())
-	require.EqualValues(t, maxReasons, w.reason())
-	require.Zero(t, frameSize(65553)%word)
-	require.Less(t, recordHeader+frameSize(MaxSnapLen), MinBuffer)
+func TestRecordWaitsWithItsWord(t *testing.T) {
+	b := extension.NewBatch(out, nil, nil, nil, numbered(5, 1), numbered(300, 2), numbered(70, 3))
+	size := sizeOf(b, 0b111, 100)
+	require.Equal(t, blockSize(5)+blockSize(100)+blockSize(70), size)
+	r := make(record, size)
+	r.init(size)
+	r.fill(b, 0b111, 100, 7, 1<<40|9)
+	require.Equal(t, size, r.size())
+	require.False(t, r.is(settled))
+	r.settle(2, marked)
+	r.setReason(maxReasons)
+	require.True(t, r.is(settled))
+	require.True(t, r.is(marked))
+	require.Equal(t, size, r.size())
+	require.Equal(t, 2, r.frames())
+	require.EqualValues(t, maxReasons, r.reason())
+	require.EqualValues(t, 7, r.id())
+
+	r.restore()
+	blocks := readBlocks(t, r)
+	require.Len(t, blocks, 3)
+	require.EqualValues(t, blockPacket, blocks[0].kind)
+	for i, captured := range []int{5, 100, 70} {
+		block, rest := r.next()
+		require.Len(t, block, blockSize(captured))
+		r = rest
+		require.EqualValues(t, captured, le.Uint32(blocks[i].body[12:]))
+		require.EqualValues(t, b.Frame(i).Len(), le.Uint32(blocks[i].body[16:]))
+	}
+	require.Empty(t, r)
+	require.Less(t, blockSize(MaxSnapLen), MinBuffer)
 }

@@ -18,8 +18,8 @@ type writer struct {
 	w         io.Writer
 	filter    string
 	interval  time.Duration
-	out       []byte // encoded, to be written
-	frames    uint64 // in out
+	out       []byte // to be written
+	frames    uint64 // that have been encoded and not written
 	described int    // interfaces in the output
 }
 
@@ -73,7 +73,8 @@ func (c *Capture) wait() bool {
 	for {
 		c.mu.Lock()
 		much := min(len(c.ring.buf)/4, 256<<10)
-		full := c.ring.used() >= much && len(settled(c.ring.oldest(), 1)) > 0
+		records, _ := ready(c.ring.oldest(), 1)
+		full := c.ring.used() >= much && len(records) > 0
 		if !full {
 			c.wakeAt = much
 		}
@@ -101,65 +102,96 @@ func (c *Capture) drain() error {
 		c.mu.Lock()
 		ports := c.ports
 		comments := c.comments
-		records := settled(c.ring.oldest(), outputSize)
+		records, plain := ready(c.ring.oldest(), outputSize)
 		c.mu.Unlock()
 
-		for _, p := range ports[c.writer.described:] {
-			c.writer.out = appendInterface(c.writer.out, &p.port, c.snapLen, c.writer.filter)
+		w := &c.writer
+		for _, p := range ports[w.described:] {
+			w.out = appendInterface(w.out, &p.port, c.snapLen, w.filter)
 		}
-		c.writer.described = len(ports)
-		for r := records; len(r) > 0; {
-			c.writer.packets(record(r), ports[record(r).id()], comments)
-			r = r[record(r).size():]
-		}
+		w.described = len(ports)
 		if len(records) == 0 {
 			break
+		}
+		if plain || len(w.out) >= outputSize {
+			if err := c.flush(); err != nil {
+				return err
+			}
+		}
+		w.encode(records, plain, ports, comments)
+		if plain {
+			if err := c.write(records); err != nil {
+				return err
+			}
 		}
 		c.mu.Lock()
 		c.ring.release(len(records))
 		c.mu.Unlock()
 		todo -= len(records)
-		if len(c.writer.out) >= outputSize {
-			if err := c.flush(); err != nil {
-				return err
-			}
-		}
 	}
 	return c.flush()
 }
 
-// settled returns the first records of r that are settled, about limit bytes of them.
-func settled(r []byte, limit int) []byte {
+// ready returns the first records of r that are settled, about limit bytes of them, and whether none is
+// marked.
+func ready(r []byte, limit int) (records []byte, plain bool) {
 	n := 0
-	for n < len(r) && n < limit && record(r[n:]).settled() {
+	plain = true
+	for n < len(r) && n < limit && record(r[n:]).is(settled) {
+		plain = plain && !record(r[n:]).is(marked)
 		n += record(r[n:]).size()
 	}
-	return r[:n]
+	return r[:n], plain
 }
 
-// packets encodes the frames of a record.
-func (w *writer) packets(r record, p *port, comments [][]byte) {
-	at := r[recordHeader:]
-	for range r.frames() {
-		f := frameWord(le.Uint64(at))
-		n := f.captured()
-		if reason := f.reason(); reason != unkept {
-			w.out = appendPacket(w.out, r, f.original(), at[word:word+n], comments[reason])
-			w.frames++
-			p.delivered++
+// encode makes records what is to be written: in their place when all are plain, else behind what there is.
+func (w *writer) encode(records []byte, plain bool, ports []*port, comments [][]byte) {
+	for len(records) > 0 {
+		r := record(records)
+		r, records = r[:r.size()], records[r.size():]
+		n := r.frames()
+		w.frames += uint64(n)
+		ports[r.id()].delivered += uint64(n)
+		switch {
+		case !r.is(marked):
+			r.restore()
+			if !plain {
+				w.out = append(w.out, r...)
+			}
+		case n > 0:
+			w.packets(r, comments)
 		}
-		at = at[frameSize(n):]
 	}
 }
 
-// flush writes what has been encoded.
+// packets encodes the frames of a marked record.
+func (w *writer) packets(r record, comments [][]byte) {
+	for len(r) > 0 {
+		reason := r.reason()
+		var block []byte
+		block, r = r.next()
+		if reason != unkept {
+			w.out = appendPacket(w.out, block, comments[reason])
+		}
+	}
+}
+
+// flush writes what is in out.
 func (c *Capture) flush() error {
 	w := &c.writer
 	if len(w.out) == 0 {
 		return nil
 	}
-	n, err := w.w.Write(w.out)
-	if err == nil && n < len(w.out) {
+	err := c.write(w.out)
+	w.out = w.out[:0]
+	return err
+}
+
+// write writes b, which has the frames that have been encoded.
+func (c *Capture) write(b []byte) error {
+	w := &c.writer
+	n, err := w.w.Write(b)
+	if err == nil && n < len(b) {
 		err = io.ErrShortWrite
 	}
 	if err != nil {
@@ -168,7 +200,7 @@ func (c *Capture) flush() error {
 	c.mu.Lock()
 	c.written += w.frames
 	c.mu.Unlock()
-	w.out, w.frames = w.out[:0], 0
+	w.frames = 0
 	return nil
 }
 

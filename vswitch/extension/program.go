@@ -148,9 +148,14 @@ func (g *Program) each(steps []step, b *Batch) {
 // call runs the step and reports whether it came to its end.
 func (st *step) call(b *Batch) (ok bool) {
 	defer func() {
-		if !ok {
-			st.fail(recover())
+		if ok {
+			return
 		}
+		r := recover()
+		if _, fault := r.(interface{ Addr() uintptr }); fault {
+			panic(r) // of the memory of a frame, which is the switch's to deal with
+		}
+		st.fail(r)
 	}()
 	st.run(b)
 	return true

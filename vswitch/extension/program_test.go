@@ -184,6 +184,8 @@ func TestAnEditOnEgressIsForThePortAlone(t *testing.T) {
 					for i := range b.Len() {
 						if i != 1 {
 							f := b.Edit(i)
+							require.Same(t, f, b.Edit(i))
+							require.Same(t, f, b.Frame(i))
 							f.Head()[14+at]++
 							f.VLAN = ports.Tag{TPID: ports.TPID8021Q, TCI: 7}
 						}

@@ -79,6 +79,7 @@ type loaded struct {
 
 // attachment is an extension at a port.
 type attachment struct {
+	port  *Port
 	state any
 	flows *flows // of a firewall
 }
@@ -95,6 +96,9 @@ type Change struct {
 	bindings  []Binding
 	next      []*loaded // of bindings, by index
 	new, gone []*loaded
+
+	list   []*loaded // that of the stack before Apply
+	former []Binding // of next
 }
 
 // Check says what is wrong with a list, and with captures in front of it.
@@ -181,16 +185,26 @@ func (c *Change) Changes() bool {
 // Cancel undoes what Change has prepared.
 func (c *Change) Cancel() {
 	for _, l := range c.new {
-		l.stop(c.stack.ports)
+		l.stop()
 	}
 }
 
 // Apply makes the list that of the stack.
 func (c *Change) Apply() {
+	c.list = c.stack.list
 	for i, l := range c.next {
+		c.former = append(c.former, l.Binding)
 		l.Binding = c.bindings[i]
 	}
 	c.stack.list = c.next
+}
+
+// Revert undoes Apply. Cancel follows when no worker runs a Program of the list any more.
+func (c *Change) Revert() {
+	for i, l := range c.next {
+		l.Binding = c.former[i]
+	}
+	c.stack.list = c.list
 }
 
 // Retire lets go of the extensions that are no longer in the list, and those that have failed and are disabled can be
@@ -202,14 +216,14 @@ func (c *Change) Retire() {
 		}
 	}
 	for _, l := range c.gone {
-		l.stop(c.stack.ports)
+		l.stop()
 	}
 }
 
 // Close lets go of all extensions.
 func (s *Stack) Close() {
 	for _, l := range s.list {
-		l.stop(s.ports)
+		l.stop()
 	}
 	s.list = nil
 }
@@ -311,16 +325,16 @@ func (l *loaded) start(connected map[int]*Port) error {
 	}
 	for _, p := range connected {
 		if err := l.connect(p, nil); err != nil {
-			l.stop(connected)
+			l.stop()
 			return fmt.Errorf("port %q: %w", p.Name, err)
 		}
 	}
 	return nil
 }
 
-func (l *loaded) stop(connected map[int]*Port) {
-	for _, p := range connected {
-		l.disconnect(p)
+func (l *loaded) stop() {
+	for _, a := range l.at {
+		l.disconnect(a.port)
 	}
 	if st, ok := l.Extension.(Starter); ok {
 		l.guarded(func() error { st.Stop(l.handle); return nil })
@@ -328,7 +342,7 @@ func (l *loaded) stop(connected map[int]*Port) {
 }
 
 func (l *loaded) connect(p *Port, saved map[string][]byte) error {
-	a := &attachment{}
+	a := &attachment{port: p}
 	if l.kinds&KindFirewall != 0 {
 		a.flows = newFlows()
 	}
@@ -367,7 +381,11 @@ func (l *loaded) change(old, p *Port) error {
 	if !ok || a == nil {
 		return nil
 	}
-	return l.guarded(func() error { return c.Change(old, p, a.state) })
+	err := l.guarded(func() error { return c.Change(old, p, a.state) })
+	if err == nil {
+		a.port = p
+	}
+	return err
 }
 
 // guarded calls the extension. A panic is an error, and the end of the extension.

@@ -354,6 +354,8 @@ func TestAPanicAtAnOccasion(t *testing.T) {
 	s.use(binding{Name: "bad", Extension: &mover{*r}})
 	a, b := s.connect("a", 0), s.connect("b", 1)
 	s.stack.Save(b)
+	s.stack.Save(b)
+	require.Len(t, s.reports, 1, "told once")
 	require.False(t, s.show(extension.Ingress, a, textFrame("x")).Alive(0), "it is out of use wherever it failed")
 }
 

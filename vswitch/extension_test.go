@@ -1013,7 +1013,7 @@ func TestEveryConnectHasItsDisconnect(t *testing.T) {
 		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Notes = "x" })
 		require.Equal(t, []string{fmt.Sprintf("change vm from %s to %[1]s", vm.mac)}, x.take(l))
 		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "two" })
-		require.Equal(t, []string{"disconnect vm"}, x.take(l))
+		require.Equal(t, []string{"save vm", "disconnect vm"}, x.take(l), "in case the other switch refuses")
 		require.Equal(t, []string{"connect vm"}, y.take(l))
 		vm.reconfigure(func(c *vswitch.VNICConfig) { c.Switch = "" })
 		require.Equal(t, []string{"disconnect vm"}, y.take(l))

@@ -378,9 +378,7 @@ func (v *VNIC) apply(old VNICConfig) error {
 		if err := s.refuses(v.name, v.cfg.VLAN); err != nil { // before it is unplugged in vain
 			return err
 		}
-	}
-	if p := v.port; p != nil { // for when it comes back
-		v.saved, _ = p.sw.stack.Save(p.sw.stack.Port(p.index))
+		v.saved, _ = v.port.sw.stack.Save(v.port.sw.stack.Port(v.port.index)) // for when it has to come back
 	}
 	v.disconnect()
 	return v.connect()

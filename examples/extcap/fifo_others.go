@@ -1,0 +1,7 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+func readerGone(*os.File) bool { return false }

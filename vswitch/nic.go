@@ -57,6 +57,9 @@ func (n *NIC) Switch() *Switch {
 	return n.sw
 }
 
+// Info returns what the backend says of itself: MTU, queues, offloads.
+func (n *NIC) Info() ports.Info { return n.backend.Info() }
+
 // Link returns the state of the link.
 func (n *NIC) Link() ports.Link { return ports.LinkOf(n.backend) }
 

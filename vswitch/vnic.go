@@ -384,6 +384,9 @@ func (v *VNIC) apply(old VNICConfig) error {
 	return v.connect()
 }
 
+// Info returns what the backend says of itself: MTU, queues, offloads.
+func (v *VNIC) Info() ports.Info { return v.backend.Info() }
+
 // Link returns the state of the link: whether the guest listens.
 func (v *VNIC) Link() ports.Link { return ports.LinkOf(v.backend) }
 

@@ -8,6 +8,8 @@ import (
 type portFamilies struct {
 	connected          family
 	linkUp, linkSpeed  family
+	rxQueues, txQueues family
+	mtu                family
 	rxFrames, rxBytes  family
 	txFrames, txBytes  family
 	dropped            family
@@ -21,6 +23,9 @@ func newPortFamilies(c *catalog) portFamilies {
 		connected:    c.gauge("port_connected", "1 if the vNIC is a port of the switch that it names, or the NIC an uplink.", labels...),
 		linkUp:       c.gauge("port_link_up", "1 if the link is up: of a vNIC, if its guest listens.", labels...),
 		linkSpeed:    c.gauge("port_link_speed_bytes_per_second", "Speed of the link, where it is known.", labels...),
+		rxQueues:     c.gauge("port_receive_queues", "Queues from which the switch receives.", labels...),
+		txQueues:     c.gauge("port_transmit_queues", "Queues to which the switch sends.", labels...),
+		mtu:          c.gauge("port_mtu_bytes", "Longest payload of a frame behind its Ethernet header and tag.", labels...),
 		rxFrames:     c.counter("port_receive_frames", "Frames that the switch received from the port.", labels...),
 		rxBytes:      c.counter("port_receive_bytes", "Bytes of the frames that the switch received from the port, without FCS.", labels...),
 		txFrames:     c.counter("port_transmit_frames", "Frames that the switch sent to the port.", labels...),
@@ -56,6 +61,7 @@ func (s *scrape) nic(n *vswitch.NIC) {
 	labels := s.labels(s.hostLabel, pair(labelPort, n.Name()), s.switchLabel(name))
 	s.sendBool(f.connected, sw != nil, labels)
 	s.link(n.Link(), labels)
+	s.info(n.Info(), labels)
 	s.traffic(n.Stats(), labels)
 }
 
@@ -66,11 +72,18 @@ func (s *scrape) link(l ports.Link, labels []*label) {
 	}
 }
 
+func (s *scrape) info(i ports.Info, labels []*label) {
+	s.send(s.portFamilies.rxQueues, float64(i.RxQueues), labels)
+	s.send(s.portFamilies.txQueues, float64(i.TxQueues), labels)
+	s.send(s.portFamilies.mtu, float64(i.MTU), labels)
+}
+
 func (s *scrape) vnic(v *vswitch.VNIC) {
 	f, cfg := &s.portFamilies, v.Config()
 	labels := s.labels(s.hostLabel, pair(labelPort, v.Name()), s.switchLabel(cfg.Switch))
 	s.sendBool(f.connected, v.Connected(), labels)
 	s.link(v.Link(), labels)
+	s.info(v.Info(), labels)
 	s.traffic(v.Stats(), labels)
 	if cfg.AllowSpoofing {
 		s.send(f.learnedLimit, float64(cfg.MaxAddresses), labels)

@@ -21,6 +21,8 @@
 //   - [github.com/hvswitch/hvswitch/ports/tap] is the backend for the kernel's TAP devices.
 //   - [github.com/hvswitch/hvswitch/ports/afpacket] is the backend for network interfaces of the
 //     host, by AF_PACKET.
+//   - [github.com/hvswitch/hvswitch/ports/vhostuser] is the backend for the cards of virtual machines: the
+//     device end of the vhost-user protocol.
 //   - [github.com/hvswitch/hvswitch/ports/sock] is the backend for QEMU's stream and dgram netdevs and
 //     vfkit's datagrams, over Unix sockets.
 //   - [github.com/hvswitch/hvswitch/ports/portstest] checks that a backend of your own keeps the

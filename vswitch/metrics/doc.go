@@ -21,9 +21,10 @@
 //
 // Of each vNIC and NIC, with the labels switch and port: hvswitch_port_connected, hvswitch_port_link_up
 // and, where it is known, hvswitch_port_link_speed_bytes_per_second, hvswitch_port_receive_queues,
-// hvswitch_port_transmit_queues, hvswitch_port_mtu_bytes, hvswitch_port_receive_frames_total, hvswitch_port_receive_bytes_total,
-// hvswitch_port_transmit_frames_total, hvswitch_port_transmit_bytes_total, and with the label reason, the
-// words of vswitch.DropReason, hvswitch_port_dropped_frames_total. Directions are the switch's. Of vNICs
+// hvswitch_port_transmit_queues, hvswitch_port_mtu_bytes, hvswitch_port_receive_frames_total,
+// hvswitch_port_receive_bytes_total, hvswitch_port_transmit_frames_total,
+// hvswitch_port_transmit_bytes_total, and with the label reason, the words of vswitch.DropReason,
+// hvswitch_port_dropped_frames_total. Directions are the switch's. Of vNICs
 // that have such a limit also hvswitch_port_learned_addresses_limit, hvswitch_port_ip_addresses_limit and
 // hvswitch_port_storm_limit_frames_per_second.
 //

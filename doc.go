@@ -16,6 +16,8 @@
 //     export samples and flows to collectors.
 //   - [github.com/hvswitch/hvswitch/vlan] is what VLANs and private VLANs mean: tags, sets of ids and
 //     port modes, usable without the switch.
+//   - [github.com/hvswitch/hvswitch/qos] is token buckets and a scheduler of minimum and maximum
+//     bandwidth, usable without the switch.
 //   - [github.com/hvswitch/hvswitch/ports] is the contract between the switch and the devices that
 //     carry its frames, and Pipe, a cable in memory for guests in the same process and for tests.
 //   - [github.com/hvswitch/hvswitch/ports/tap] is the backend for the kernel's TAP devices.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch"
+	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
 
 // memory is what a VMM shares, mapped here.
@@ -55,7 +56,8 @@ func TestMemoryThatAVMMTakesAwayHurtsOnlyItsFrames(t *testing.T) {
 	file, body := memory(t)
 	inBubble(t, func(t *testing.T) {
 		l := newLab(t)
-		l.newSwitch("lab", vswitch.SwitchConfig{})
+		seen := new(witness)
+		l.newSwitch("lab", vswitch.SwitchConfig{Extensions: []extension.Binding{{Name: "witness", Extension: seen}}})
 		vm := l.guests(2)
 		near, far := l.pipe(ports.PipeConfig{Name: "sharer"})
 		sharer := l.guestOnStub("sharer", &sharing{near, body[:100]})
@@ -68,6 +70,7 @@ func TestMemoryThatAVMMTakesAwayHurtsOnlyItsFrames(t *testing.T) {
 		sharer.send(ports.Broadcast, "gone too")
 		l.nobodyGot(vm[0], vm[1])
 		l.requireLogged("memory of frames is gone", "sharer")
+		require.Equal(t, seen.frames, seen.fates, "the fate of each is told")
 
 		vm[0].send(vm[1].mac, "one")
 		vm[1].send(vm[0].mac, "another")

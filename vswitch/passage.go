@@ -14,6 +14,7 @@ type passage struct {
 	dropped bool                  // any of them
 	edited  bool                  // some frames are others than those that came
 	batch   extension.Batch
+	shown   *portView // whose extensions have seen the frames and not been told their fate
 
 	out    []*ports.Frame // what is sent, where that is not all
 	owners []uint8        // of out: indices in frames
@@ -77,7 +78,9 @@ func (w *worker) pass(b *burst, to *portView, g *group) {
 			}
 		}
 	}
+	p.shown = to
 	w.sendPassage(b, to, g.bytes)
+	p.shown = nil
 	if to.program != nil && to.program.WantsFates() {
 		p.fate(b, to)
 	}
@@ -96,6 +99,24 @@ func (p *passage) tag(b *burst, to *portView, index []uint16) {
 		} else {
 			p.drops[n], p.dropped = DropNotMember, true
 		}
+	}
+}
+
+// lose ends a passage in the midst of which the memory of a frame was gone.
+func (p *passage) lose(b *burst) {
+	to := p.shown
+	if to == nil {
+		return
+	}
+	p.shown = nil
+	for n := range p.frames {
+		if p.drops[n] == 0 {
+			p.drops[n], p.dropped = DropBackendError, true
+			to.count.drop(DropBackendError, 1)
+		}
+	}
+	if to.program != nil && to.program.WantsFates() {
+		p.fate(b, to)
 	}
 }
 

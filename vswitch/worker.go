@@ -317,6 +317,10 @@ func (w *worker) fault(b *burst, r any) {
 		w.delivery.groupOf[w.delivery.groups[i].to.index] = 0
 	}
 	w.segmenter.Reset()
+	w.passage.lose(b)
+	if b.in.program != nil {
+		b.fate()
+	}
 	b.in.count.received(b)
 	if b.in.errors.Add(1)%1000 == 1 {
 		w.host.log.Warn("memory of frames is gone", "switch", b.sw.name, "port", b.in.name, "error", r)

@@ -126,7 +126,24 @@ func copyWire(dst []byte, f *ports.Frame) {
 		binary.BigEndian.PutUint16(start[macs+2:], f.VLAN.TCI)
 		dst, h = dst[copy(dst, start[:]):], h[macs:]
 	}
-	dst = dst[copy(dst, h):]
+	if dst = dst[copy(dst, h):]; len(dst) > 0 {
+		copyBody(dst, f)
+	}
+}
+
+// copyBody copies the first len(dst) bytes of the body of a frame. What is memory of a guest may be gone, and comes as zeros
+// then: the switch will find out.
+func copyBody(dst []byte, f *ports.Frame) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		if _, fault := r.(interface{ Addr() uintptr }); !fault {
+			panic(r)
+		}
+		clear(dst)
+	}()
 	for _, s := range f.Body() {
 		if len(dst) == 0 {
 			break

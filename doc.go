@@ -16,6 +16,9 @@
 //     export samples and flows to collectors.
 //   - [github.com/hvswitch/hvswitch/vlan] is what VLANs and private VLANs mean: tags, sets of ids and
 //     port modes, usable without the switch.
+//   - [github.com/hvswitch/hvswitch/overlay] is virtual networks: NVGRE, VXLAN and Geneve, lookup records
+//     and the distributed router, as an engine usable without the switch;
+//     [github.com/hvswitch/hvswitch/overlay/store] brings policy to it.
 //   - [github.com/hvswitch/hvswitch/qos] is token buckets and a scheduler of minimum and maximum
 //     bandwidth, usable without the switch.
 //   - [github.com/hvswitch/hvswitch/ports] is the contract between the switch and the devices that

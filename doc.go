@@ -16,6 +16,8 @@
 //     export samples and flows to collectors.
 //   - [github.com/hvswitch/hvswitch/vlan] is what VLANs and private VLANs mean: tags, sets of ids and
 //     port modes, usable without the switch.
+//   - [github.com/hvswitch/hvswitch/team] is several NICs as one, a backend over backends;
+//     [github.com/hvswitch/hvswitch/team/lacp] is the protocol.
 //   - [github.com/hvswitch/hvswitch/overlay] is virtual networks: NVGRE, VXLAN and Geneve, lookup records
 //     and the distributed router, as an engine usable without the switch;
 //     [github.com/hvswitch/hvswitch/overlay/store] brings policy to it.

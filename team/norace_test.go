@@ -1,0 +1,5 @@
+//go:build !race
+
+package team_test
+
+const million = 1_000_000

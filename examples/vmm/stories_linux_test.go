@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/hvswitch/hvswitch/vswitch"
+)
+
+func TestVhostUser(t *testing.T) {
+	s := newScene(t, "vhost-user")
+	s.talks(t, true)
+	t.Run("guest reboots", s.guestReboots)
+	t.Run("driver goes and comes", s.driverGoesAndComes)
+	t.Run("QEMU is killed and another started", s.qemuIsReplaced)
+	t.Run("switch goes and comes", s.switchGoesAndComes)
+	t.Run("VM moves to another host", s.vmMoves)
+}
+
+func TestStream(t *testing.T) {
+	s := newScene(t, "stream")
+	s.talks(t, false)
+	t.Run("QEMU is killed and another started", s.qemuIsReplaced)
+}
+
+func TestDgram(t *testing.T) {
+	s := newScene(t, "dgram")
+	s.talks(t, false)
+	t.Run("QEMU is killed and another started", s.qemuIsReplaced)
+}
+
+func TestTAP(t *testing.T) {
+	newScene(t, "tap").talks(t, true)
+}
+
+// scene is two VMs. Once they have talked, vm1 pings vm2 without end, and something happens to vm2.
+type scene struct {
+	*lab
+	ctx      context.Context
+	vm1, vm2 *vm
+}
+
+func newScene(t *testing.T, netdev string) *scene {
+	img := needImage(t, netdev)
+	here, err := newLab("here", netdev, "tcg", img)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, here.close()) })
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	s := &scene{lab: here, ctx: ctx}
+	s.vm1, s.vm2 = s.start(t, here, "vm1", 1), s.start(t, here, "vm2", 2)
+	require.NoError(t, s.vm1.ready(s.ctx, 0))
+	require.NoError(t, s.vm2.ready(s.ctx, 0))
+	return s
+}
+
+// talks has the VMs and the host talk to each other.
+func (s *scene) talks(t *testing.T, segmentation bool) {
+	t.Helper()
+	m, err := s.measure(s.ctx, time.Second)
+	require.NoError(t, err)
+	var report bytes.Buffer
+	m.print(&report)
+	t.Log(report.String())
+	require.Len(t, m.guests, 2)
+	for _, g := range m.guests {
+		require.Equal(t, segmentation, g.segmentation, g.name)
+	}
+	require.Len(t, m.flows, 2)
+	for _, f := range m.flows {
+		require.Len(t, f.rtt, pings)
+		require.Greater(t, f.rate, rate(1e6), "%s to %s", f.from, f.to)
+	}
+	require.Len(t, m.ports, 3)
+
+	_, err = s.vm1.run(s.ctx, "watch %v", s.vm2.addr.Addr())
+	require.NoError(t, err)
+}
+
+// start plugs the n-th VM in and starts it, with a monitor.
+func (s *scene) start(t *testing.T, l *lab, name string, n int, args ...string) *vm {
+	t.Helper()
+	m, err := l.plug(name, n)
+	require.NoError(t, err)
+	m.args = append(append(m.args, "-qmp", "unix:"+m.monitor()+",server=on,wait=off"), args...)
+	require.NoError(t, l.start(m))
+	return l.vms[len(l.vms)-1]
+}
+
+func (m machine) monitor() string { return filepath.Join(m.dir, m.name+".monitor") }
+
+// gap has something happen to vm2, waits until vm1 gets replies again, and tells for how long it got none.
+func (s *scene) gap(t *testing.T, happen func()) {
+	t.Helper()
+	n := s.vm1.length()
+	flows := func(from int) func() bool {
+		return func() bool { return len(replies(s.vm1.from(from))) >= 3 }
+	}
+	require.Eventually(t, flows(n), time.Minute, time.Millisecond, "no replies before anything happens")
+	happen()
+	require.Eventually(t, flows(s.vm1.length()), time.Minute, time.Millisecond, "no replies afterwards")
+
+	var longest time.Duration
+	all := replies(s.vm1.from(n))
+	for i, r := range all[1:] {
+		longest = max(longest, r.at.Sub(all[i].at))
+	}
+	t.Logf("%s: the longest time without a reply was %v", t.Name(), longest.Round(time.Millisecond))
+}
+
+// await waits for a state of a vNIC's link.
+func (s *scene) await(t *testing.T, v *vswitch.VNIC, up bool) {
+	t.Helper()
+	require.Eventually(t, func() bool { return v.Link().Up == up }, time.Minute, time.Millisecond, "link up: %t", !up)
+}
+
+func (s *scene) guestReboots(t *testing.T) {
+	s.gap(t, func() {
+		n := s.vm2.length()
+		_, err := fmt.Fprintln(s.vm2.typing, "reboot -f")
+		require.NoError(t, err)
+		require.NoError(t, s.vm2.ready(s.ctx, n))
+	})
+}
+
+func (s *scene) driverGoesAndComes(t *testing.T) {
+	vnic := s.host.VNIC("vm2")
+	s.gap(t, func() {
+		_, err := s.vm2.run(s.ctx, "unload")
+		require.NoError(t, err)
+		s.await(t, vnic, false)
+		_, err = s.vm2.run(s.ctx, "load && link")
+		require.NoError(t, err)
+		s.await(t, vnic, true)
+	})
+}
+
+func (s *scene) qemuIsReplaced(t *testing.T) {
+	vnic := s.host.VNIC("vm2")
+	s.gap(t, func() {
+		s.vm2.stop()
+		s.await(t, vnic, false)
+		require.NoError(t, s.lab.start(s.vm2.machine))
+		s.vm2 = s.vms[len(s.vms)-1]
+		require.NoError(t, s.vm2.ready(s.ctx, 0))
+		s.await(t, vnic, true)
+	})
+	require.Same(t, vnic, s.host.VNIC("vm2"))
+}
+
+func (s *scene) switchGoesAndComes(t *testing.T) {
+	s.gap(t, func() {
+		require.NoError(t, s.host.VNIC("vm2").Close())
+		_, err := s.plug("vm2", 2)
+		require.NoError(t, err)
+		s.await(t, s.host.VNIC("vm2"), true)
+	})
+	_, err := s.vm2.iperf(s.ctx, s.vm1, time.Second)
+	require.NoError(t, err)
+}

@@ -41,7 +41,7 @@ func TestRowNames(t *testing.T) {
 				t.Errorf("two rows are called %s", r.name)
 			}
 			seen[r.name] = true
-			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "extension", "tap", "afpacket"}, group) {
+			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "extension", "sock", "tap", "afpacket", "vhostuser"}, group) {
 				t.Errorf("%s does not begin with a group", r.name)
 			}
 			if r.unit == "" {
@@ -93,6 +93,34 @@ func TestContestantsTakeTurns(t *testing.T) {
 	}
 	if want = append(want, "close"); !slices.Equal(ran, want) {
 		t.Errorf("ran %v, want %v", ran, want)
+	}
+}
+
+func TestOnlyTheCommonPlaceCounts(t *testing.T) {
+	places := []string{"far", "near", "near", "far", "near", "near", "moving", "near", "near", "near"}
+	turn := 0
+	contestant := func(name string, near float64) *contestant {
+		return &contestant{name, func(time.Duration) (sample, error) {
+			place := places[turn/2]
+			turn++
+			if place != "near" {
+				return sample{values: []float64{1}, place: place}, nil
+			}
+			return sample{values: []float64{near}, place: place}, nil
+		}}
+	}
+	b := &bench{
+		rows: []row{{"fake/rate", "1/s", 0, true}},
+		open: func(options) (*contest, error) {
+			return &contest{ours: contestant("ours", 30), limit: contestant("bare", 40)}, nil
+		},
+	}
+	r := b.run(options{}, &quiet{budget: time.Minute})[0]
+	if *r.Value != 30 || *r.LimitValue != 40 {
+		t.Errorf("got %v of %v, want those of the CPUs that are near", *r.Value, *r.LimitValue)
+	}
+	if want := "near in 10 of 16 repetitions"; r.Note != want || turn != 16 {
+		t.Errorf("%d repetitions, noted as %q; want %q", turn, r.Note, want)
 	}
 }
 

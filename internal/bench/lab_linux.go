@@ -33,9 +33,10 @@ var labMissing = "not in the lab"
 // enterLab runs the program once more inside the lab when one of the benches needs it. done says
 // that it has run.
 func enterLab(benches []*bench) (code int, done bool) {
-	needed := false
+	needed, huge := false, false
 	for _, b := range benches {
 		needed = needed || b.lab
+		huge = huge || b.huge
 	}
 	if os.Getenv(labEnv) != "" {
 		os.Unsetenv(labEnv)
@@ -63,13 +64,27 @@ func enterLab(benches []*bench) (code int, done bool) {
 		Cloneflags: unix.CLONE_NEWNET | unix.CLONE_NEWNS | unix.CLONE_NEWPID,
 		Pdeathsig:  syscall.SIGKILL,
 	}
+	// Whoever ends this program ends the lab, and what is done to the machine itself is undone.
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(end)
+	if huge && testpmdMissing() == "" {
+		defer reserveHugePages(vhostMemory)()
+	}
 	if err := c.Start(); err != nil {
 		labMissing = "needs the right to make namespaces: " + err.Error()
 		return 0, false
 	}
-	signal.Ignore(os.Interrupt) // the terminal sends it to the lab too
+	go func() {
+		for range end {
+			c.Process.Kill()
+		}
+	}()
 	c.Wait()
-	return c.ProcessState.ExitCode(), true
+	if code = c.ProcessState.ExitCode(); code < 0 {
+		code = 128 + int(syscall.SIGINT) // as a shell has it
+	}
+	return code, true
 }
 
 func furnishLab() error {
@@ -209,18 +224,31 @@ func numbers(ns string, cpu int, name string, args ...string) ([]float64, error)
 
 // cpuTimeOf returns the time that processes have spent on processors, in the kernel too.
 func cpuTimeOf(pids []int) time.Duration {
-	var sum int64
+	var sum time.Duration
 	for _, pid := range pids {
-		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		for _, t := range tasks {
-			b, _ := os.ReadFile(t)
-			if f := strings.Fields(string(b)); len(f) > 0 {
-				ns, _ := strconv.ParseInt(f[0], 10, 64)
-				sum += ns
-			}
+		for _, t := range threads(pid) {
+			sum += t.ran
 		}
 	}
-	return time.Duration(sum)
+	return sum
+}
+
+// scheduled is how long a thread has run, and how long it has been kept from it by others.
+type scheduled struct{ ran, waited time.Duration }
+
+// threads returns those of a process, by the names of their files.
+func threads(pid int) map[string]scheduled {
+	all := map[string]scheduled{}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, t := range tasks {
+		b, _ := os.ReadFile(t)
+		if f := strings.Fields(string(b)); len(f) > 1 {
+			ran, _ := strconv.ParseInt(f[0], 10, 64)
+			waited, _ := strconv.ParseInt(f[1], 10, 64)
+			all[t] = scheduled{time.Duration(ran), time.Duration(waited)}
+		}
+	}
+	return all
 }
 
 // station is a switch under test in a namespace of its own, between the interfaces e0 of two others.

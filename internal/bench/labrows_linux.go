@@ -36,7 +36,7 @@ func labBenches() []*bench {
 				row{"udp-rtt/cpus=1/p50", "µs", 0, false}, row{"udp-rtt/cpus=1/p99", "µs", 1, false}),
 		)
 	}
-	return all
+	return append(all, vhostBenches()...)
 }
 
 // stationSet is stations that are alike but for what is between their namespaces. Benches share them;

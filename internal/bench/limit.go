@@ -318,29 +318,35 @@ func bareCopy(l load) mover {
 	}
 }
 
-// handOffTime is the time in which a cache line goes to another core and back, in ns. It tells
+// handOffTime is the time in which a cache line goes to another core and back, in ns: the median of
+// many short measurements, so that one during which a thread had to wait does not count. It tells
 // whether the two share a cache at the moment; ring rates depend on it.
 func handOffTime() float64 {
-	const rounds = 2000
+	const bursts, rounds = 101, 100
 	var ping, pong atomic.Int64
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		defer pinThread(1)()
-		for i := int64(1); i <= rounds; i++ {
+		for i := int64(1); i <= bursts*rounds; i++ {
 			for ping.Load() != i {
 			}
 			pong.Store(i)
 		}
 	}()
 	defer pinThread(0)()
-	start := time.Now()
-	for i := int64(1); i <= rounds; i++ {
-		ping.Store(i)
-		for pong.Load() != i {
+	trips := make([]float64, bursts)
+	i := int64(0)
+	for b := range trips {
+		start := time.Now()
+		for range rounds {
+			i++
+			ping.Store(i)
+			for pong.Load() != i {
+			}
 		}
+		trips[b] = float64(time.Since(start).Nanoseconds()) / rounds
 	}
-	d := time.Since(start)
 	<-done
-	return float64(d.Nanoseconds()) / rounds
+	return median(trips)
 }

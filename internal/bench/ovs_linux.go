@@ -7,14 +7,19 @@ import (
 	"time"
 )
 
+// Where Debian and its kin put the builds of Open vSwitch without and with DPDK.
+const (
+	ovsPlain = "/usr/lib/openvswitch-switch/ovs-vswitchd"
+	ovsDPDK  = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
+)
+
 // ovs puts Open vSwitch's datapath in user space between the namespaces, with segmentation offload
 // where its build has that. All of it runs in a directory of its own.
 func (k labKind) ovs(s *station) error {
-	const plain, dpdk = "/usr/lib/openvswitch-switch/ovs-vswitchd", "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk"
 	daemon, tso := "", false
-	for _, d := range []string{dpdk, plain, "ovs-vswitchd"} {
+	for _, d := range []string{ovsDPDK, ovsPlain, "ovs-vswitchd"} {
 		if p, err := exec.LookPath(d); err == nil {
-			daemon, tso = p, d == dpdk
+			daemon, tso = p, d == ovsDPDK
 			break
 		}
 	}
@@ -26,32 +31,23 @@ func (k labKind) ovs(s *station) error {
 		return err
 	}
 	s.later(func() { os.RemoveAll(dir) })
-	db, sock := filepath.Join(dir, "conf.db"), "unix:"+filepath.Join(dir, "db.sock")
-	if _, err := run("ovsdb-tool", "create", db, "/usr/share/openvswitch/vswitch.ovsschema"); err != nil {
-		return err
-	}
-	if err := s.background(dir, anyCPU, "ovsdb-server", db, "--remote=p"+sock, "--unixctl="+dir+"/db.ctl", "--no-chdir"); err != nil {
-		return err
-	}
-	vsctl := func(args ...string) error {
-		_, err := run("ovs-vsctl", append([]string{"--timeout=10", "--db=" + sock}, args...)...)
-		return err
-	}
-	for i := 0; ; i++ {
-		if err = vsctl("--no-wait", "init"); err == nil {
-			break
-		}
-		if i == 20 {
-			return err
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	var settings []string
 	if tso {
-		if err := vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:userspace-tso-enable=true"); err != nil {
-			return err
-		}
+		settings = append(settings, "userspace-tso-enable=true")
 	}
-	if err := s.background(dir, s.cpu, daemon, sock, "--unixctl="+dir+"/v.ctl"); err != nil {
+	vsctl, err := startOVS(dir, daemon, settings, func(name string, args ...string) error {
+		cpu := anyCPU
+		if name == daemon {
+			cpu = s.cpu
+		}
+		p, err := background(dir, name, within(s.s, name, args...), cpu)
+		if err == nil {
+			s.later(p.kill)
+			s.pids = append(s.pids, p.cmd.Process.Pid)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	if err := vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"); err != nil {
@@ -84,20 +80,43 @@ func (k labKind) ovs(s *station) error {
 	return nil
 }
 
+// startOVS runs database and daemon of Open vSwitch, with settings of its other_config, and returns
+// ovs-vsctl.
+func startOVS(dir, daemon string, settings []string, start func(name string, args ...string) error) (vsctl func(args ...string) error, err error) {
+	db, sock := filepath.Join(dir, "conf.db"), "unix:"+filepath.Join(dir, "db.sock")
+	if _, err := run("ovsdb-tool", "create", db, "/usr/share/openvswitch/vswitch.ovsschema"); err != nil {
+		return nil, err
+	}
+	if err := start("ovsdb-server", db, "--remote=p"+sock, "--unixctl="+dir+"/db.ctl", "--no-chdir"); err != nil {
+		return nil, err
+	}
+	vsctl = func(args ...string) error {
+		_, err := run("ovs-vsctl", append([]string{"--timeout=20", "--db=" + sock}, args...)...)
+		return err
+	}
+	for i := 0; ; i++ {
+		if err := vsctl("--no-wait", "init"); err == nil {
+			break
+		} else if i == 20 {
+			return nil, err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, s := range settings {
+		if err := vsctl("--no-wait", "set", "Open_vSwitch", ".", "other_config:"+s); err != nil {
+			return nil, err
+		}
+	}
+	return vsctl, start(daemon, sock, "--unixctl="+dir+"/v.ctl")
+}
+
 // background starts a daemon of Open vSwitch.
-func (s *station) background(dir string, cpu int, name string, args ...string) error {
-	c := within(s.s, name, args...)
+func background(dir, name string, c *exec.Cmd, cpu int) (*process, error) {
 	c.Env = append(os.Environ(), "OVS_RUNDIR="+dir, "OVS_LOGDIR="+dir, "OVS_DBDIR="+dir)
 	log, err := os.Create(filepath.Join(dir, filepath.Base(name)+".log"))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer log.Close()
-	p, err := launchTo(c, cpu, log)
-	if err != nil {
-		return err
-	}
-	s.later(p.kill)
-	s.pids = append(s.pids, p.cmd.Process.Pid)
-	return nil
+	return launchTo(c, cpu, log)
 }

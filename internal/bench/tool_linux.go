@@ -8,6 +8,7 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/ports/afpacket"
 	"github.com/hvswitch/hvswitch/ports/tap"
+	"github.com/hvswitch/hvswitch/ports/vhostuser"
 	"github.com/hvswitch/hvswitch/vswitch"
 )
 
@@ -20,6 +21,7 @@ func runTool(name string, args []string) {
 	}{
 		"switch-tap":    {2, func(a []string) error { return switchBetween(a, openTAP) }},
 		"switch-packet": {2, func(a []string) error { return switchBetween(a, openPacket) }},
+		"switch-vhost":  {2, switchVhost},
 		"relay-tap":     {2, relayTAP},
 		"relay-packet":  {2, relayPacket},
 		"send":          {3, send},
@@ -64,6 +66,28 @@ func switchBetween(devices []string, open func(string, ports.MAC) (ports.Backend
 			return err
 		}
 		if _, err := h.NewVNIC(portName(i), b, &vswitch.VNICConfig{Switch: switchName, MAC: m}); err != nil {
+			return err
+		}
+	}
+	return serve()
+}
+
+// switchVhost is ours between two machines, each behind a socket, which it polls without pause.
+func switchVhost(sockets []string) error {
+	h, err := vswitch.NewHost(&vswitch.HostConfig{Workers: 1})
+	if err != nil {
+		return err
+	}
+	if _, err := h.NewSwitch(switchName, nil); err != nil {
+		return err
+	}
+	for i, path := range sockets {
+		b, err := vhostuser.Listen(path, &vhostuser.Config{BusyPoll: time.Second})
+		if err != nil {
+			return err
+		}
+		cfg := &vswitch.VNICConfig{Switch: switchName, AllowSpoofing: true, MaxAddresses: 1 << 16}
+		if _, err := h.NewVNIC(portName(i), b, cfg); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hvswitch/hvswitch/internal/linkwatch"
 	"github.com/hvswitch/hvswitch/ports"
 )
 
@@ -34,11 +35,7 @@ func (d *device) up() bool {
 
 // watch is who wants to know of the link of a device.
 type watch struct {
-	mu      sync.Mutex
-	changed func(ports.Link)
-	was     bool // told last
-	telling bool // some goroutine is in tell
-	again   bool // it shall look once more
+	linkwatch.Watch
 
 	// Guarded by listeners.
 	at    *listener
@@ -46,13 +43,7 @@ type watch struct {
 }
 
 func (d *device) watchLink(changed func(ports.Link)) {
-	w := &d.watch
-	w.mu.Lock()
-	if w.changed == nil {
-		w.was = d.up()
-	}
-	w.changed = changed
-	w.mu.Unlock()
+	d.watch.Set(changed, d.up)
 	if changed == nil {
 		listeners.remove(d)
 		return
@@ -66,30 +57,8 @@ func (d *device) endWatch() {
 	d.tell()
 }
 
-// tell tells the watcher when the link is not what it was told last. One goroutine does that at a
-// time, without a lock, so that calls are in order and may use the device.
-func (d *device) tell() {
-	w := &d.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.again = true
-	if w.telling {
-		return
-	}
-	w.telling = true
-	for w.again {
-		w.again = false
-		up, changed := d.up(), w.changed
-		if up == w.was || changed == nil {
-			continue
-		}
-		w.was, w.again = up, true
-		w.mu.Unlock()
-		changed(ports.Link{Up: up})
-		w.mu.Lock()
-	}
-	w.telling = false
-}
+// tell tells the watcher of a change.
+func (d *device) tell() { d.watch.Tell(d.up) }
 
 // listener hears of the links of one network namespace by rtnetlink(7). What it hears is only the
 // occasion to look: the truth is in device.up.

@@ -1,57 +1,16 @@
 package vhostuser
 
-import (
-	"sync"
-
-	"github.com/hvswitch/hvswitch/ports"
-)
-
-// watch is who wants to know of the link of a device.
-type watch struct {
-	mu      sync.Mutex
-	changed func(ports.Link)
-	was     bool // told last
-	telling bool // some goroutine is in tell
-	again   bool // it shall look once more
-}
+import "github.com/hvswitch/hvswitch/ports"
 
 func (d *device) linkUp() bool { return d.up.Load() }
 
 func (d *device) watchLink(changed func(ports.Link)) {
-	w := &d.watch
-	w.mu.Lock()
-	if w.changed == nil {
-		w.was = d.up.Load()
-	}
-	w.changed = changed
-	w.mu.Unlock()
+	d.watch.Set(changed, d.up.Load)
 	d.tell()
 }
 
-// tell tells the watcher when the link is not what it was told last. One goroutine does that at a time,
-// without a lock, so that calls are in order and may use the device.
-func (d *device) tell() {
-	w := &d.watch
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.again = true
-	if w.telling {
-		return
-	}
-	w.telling = true
-	for w.again {
-		w.again = false
-		up, changed := d.up.Load(), w.changed
-		if up == w.was || changed == nil {
-			continue
-		}
-		w.was, w.again = up, true
-		w.mu.Unlock()
-		changed(ports.Link{Up: up})
-		w.mu.Lock()
-	}
-	w.telling = false
-}
+// tell tells the watcher of a change.
+func (d *device) tell() { d.watch.Tell(d.up.Load) }
 
 // refresh makes link and transmit queues follow from the state of the rings: the queues share the pairs
 // of which the guest uses both rings.

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hvswitch/hvswitch/internal/linkwatch"
 	"github.com/hvswitch/hvswitch/ports"
 )
 
@@ -26,7 +27,7 @@ type device struct {
 	admin      atomic.Bool // the cable is in
 	up         atomic.Bool
 	refreshing sync.Mutex
-	watch      watch
+	watch      linkwatch.Watch
 
 	failure     atomic.Pointer[error]
 	connections atomic.Uint64

@@ -828,9 +828,8 @@ func TestInjectorsComeAndGoWhileTheyInject(t *testing.T) {
 // tenant is a filter that keeps something for each port, and writes down what it is told.
 type tenant struct {
 	diary
-	name string
-	bad  string // what goes wrong
-	how  func() error
+	bad string // what goes wrong
+	how func() error
 }
 
 var errVeto = errors.New("no room")
@@ -1262,7 +1261,6 @@ func TestAHostWithoutSwitchesIsObserved(t *testing.T) {
 // historian notes what it sees and what becomes of it.
 type historian struct {
 	diary
-	batches int // open
 }
 
 func (h *historian) Capture(b *extension.Batch) { h.note("saw", b) }

@@ -3,7 +3,6 @@ package extension_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -201,9 +200,3 @@ func (m *mover) Restore(p *extension.Port, saved []byte) (any, error) {
 func (s *stage) resident(name string) *resident { return &resident{diary: &s.diary, name: name} }
 
 func veto() error { return errVeto }
-
-// sorted is for what has no order.
-func sorted(l []string) []string {
-	slices.Sort(l)
-	return l
-}

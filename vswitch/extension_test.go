@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,10 +22,10 @@ import (
 )
 
 // witness is a capture that counts what it sees.
-type witness struct{ frames, fates int }
+type witness struct{ frames, fates atomic.Int64 }
 
-func (w *witness) Capture(b *extension.Batch) { w.frames += b.Len() }
-func (w *witness) Fate(b *extension.Batch)    { w.fates += b.Len() }
+func (w *witness) Capture(b *extension.Batch) { w.frames.Add(int64(b.Len())) }
+func (w *witness) Fate(b *extension.Batch)    { w.fates.Add(int64(b.Len())) }
 
 // Extensions that do what the test says.
 type (
@@ -111,7 +112,7 @@ func TestACaptureSeesEachFrameOnBothSides(t *testing.T) {
 		a.send(b.mac, "hello")
 		l.settle()
 		require.Equal(t, []string{"hello"}, b.got())
-		require.Equal(t, witness{2, 2}, *w)
+		require.Equal(t, []int64{2, 2}, []int64{w.frames.Load(), w.fates.Load()})
 	})
 }
 
@@ -1250,7 +1251,7 @@ func TestAHostWithoutSwitchesIsObserved(t *testing.T) {
 		twin()
 		vm[0].send(vm[1].mac, "hello")
 		l.everyoneGot([]string{"hello"}, vm[1])
-		require.Zero(t, w.frames)
+		require.Zero(t, w.frames.Load())
 		require.NoError(t, l.host.Close())
 		stop()
 		_, err = l.host.Observe("late", w)
@@ -1393,11 +1394,11 @@ func TestAPortThatNoExtensionWantsCostsNothing(t *testing.T) {
 		vm[0].send(vm[1].mac, "unseen")
 		vm[1].send(vm[0].mac, "unseen")
 		l.settle()
-		require.Zero(t, w.frames)
+		require.Zero(t, w.frames.Load())
 		vm[0].send(vm[2].mac, "seen")
 		vm[2].send(vm[0].mac, "seen")
 		l.settle()
-		require.Equal(t, 2, w.frames)
+		require.EqualValues(t, 2, w.frames.Load())
 	})
 }
 

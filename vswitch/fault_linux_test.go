@@ -70,7 +70,7 @@ func TestMemoryThatAVMMTakesAwayHurtsOnlyItsFrames(t *testing.T) {
 		sharer.send(ports.Broadcast, "gone too")
 		l.nobodyGot(vm[0], vm[1])
 		l.requireLogged("memory of frames is gone", "sharer")
-		require.Equal(t, seen.frames, seen.fates, "the fate of each is told")
+		require.Equal(t, seen.frames.Load(), seen.fates.Load(), "the fate of each is told")
 
 		vm[0].send(vm[1].mac, "one")
 		vm[1].send(vm[0].mac, "another")

@@ -138,14 +138,20 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 		to.count.drop(DropLinkDown, len(frames))
 		return
 	}
+	w.send(b, to, frames, bytes, !b.offloads && b.longest <= to.maxLen, nil)
+}
+
+// send sends frames, bytes long in all, to a port: as they are if it takes them whole. lost may be nil. Memory of a frame
+// may be gone, so the queue is given back whatever happens.
+func (w *worker) send(b *burst, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
 	q := to.tx[b.queue%len(to.tx)]
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if b.offloads || b.longest > to.maxLen {
-		w.adapt(q, to, frames, nil)
-		return
+	if whole {
+		q.send(to.port, frames, bytes, lost)
+	} else {
+		w.adapt(q, to, frames, lost)
 	}
-	q.send(to.port, frames, bytes, nil)
 }
 
 // txQueue is a transmit queue with the lock that makes it one worker's at a time.

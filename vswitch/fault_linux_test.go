@@ -59,12 +59,16 @@ func TestMemoryThatAVMMTakesAwayHurtsOnlyItsFrames(t *testing.T) {
 		seen := new(witness)
 		l.newSwitch("lab", vswitch.SwitchConfig{Extensions: []extension.Binding{{Name: "witness", Extension: seen}}})
 		vm := l.guests(2)
+		monitor := l.guest("monitor", vswitch.VNICConfig{Switch: "lab", Mirror: vswitch.MirrorDestination})
 		near, far := l.pipe(ports.PipeConfig{Name: "sharer"})
 		sharer := l.guestOnStub("sharer", &sharing{near, body[:100]})
 		sharer.end = far
 
 		sharer.send(vm[0].mac, "hello")
 		require.Len(t, vm[0].received(), 1)
+		mirrored := sharer.vnic.Config()
+		mirrored.Mirror = vswitch.MirrorSource
+		require.NoError(t, sharer.vnic.SetConfig(mirrored))
 		require.NoError(t, unix.Ftruncate(file, 0))
 		sharer.send(vm[0].mac, "gone")
 		sharer.send(ports.Broadcast, "gone too")
@@ -76,5 +80,7 @@ func TestMemoryThatAVMMTakesAwayHurtsOnlyItsFrames(t *testing.T) {
 		vm[1].send(vm[0].mac, "another")
 		require.Equal(t, []string{"one"}, vm[1].got())
 		require.Equal(t, []string{"another"}, vm[0].got())
+		vm[0].send(monitor.mac, "the queue of the monitor is free")
+		require.Equal(t, []string{"the queue of the monitor is free"}, monitor.got())
 	})
 }

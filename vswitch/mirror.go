@@ -96,9 +96,6 @@ func (w *worker) sendMirrored(b *burst, m *group) {
 				f.VLAN = ports.Tag{TPID: vlan.TPID8021Q, TCI: tci}
 			}
 		}
-		q := to.tx[b.queue%len(to.tx)]
-		q.mu.Lock()
-		w.adapt(q, to, m.frames, nil)
-		q.mu.Unlock()
+		w.send(b, to, m.frames, m.bytes, false, nil)
 	}
 }

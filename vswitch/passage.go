@@ -203,14 +203,7 @@ func (w *worker) sendPassage(b *burst, to *portView, bytes uint64) {
 	if len(out) == 0 {
 		return
 	}
-	q := to.tx[b.queue%len(to.tx)]
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if whole {
-		q.send(to.port, out, bytes, lost)
-	} else {
-		w.adapt(q, to, out, lost)
-	}
+	w.send(b, to, out, bytes, whole, lost)
 	p.dropped = p.dropped || lost.any
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hvswitch/hvswitch/internal/memfault"
 	"github.com/hvswitch/hvswitch/internal/segment"
 	"github.com/hvswitch/hvswitch/ports"
 )
@@ -310,7 +311,7 @@ func (w *worker) processLent(b *burst) {
 // fault ends a burst in the midst of which a panic has happened. Any but that of memory that is not there is
 // passed on.
 func (w *worker) fault(b *burst, r any) {
-	if _, ok := r.(interface{ Addr() uintptr }); !ok {
+	if _, ok := memfault.Of(r); !ok {
 		panic(r)
 	}
 	for i := range w.delivery.groups {

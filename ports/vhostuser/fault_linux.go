@@ -3,6 +3,8 @@ package vhostuser
 import (
 	"errors"
 	"runtime/debug"
+
+	"github.com/hvswitch/hvswitch/internal/memfault"
 )
 
 // Memory that is shared with another process can vanish: the file is truncated, or there is no huge
@@ -28,11 +30,11 @@ func (v *ring) rescue(was bool, err *error) {
 	if r == nil {
 		return
 	}
-	f, ok := r.(interface{ Addr() uintptr })
+	a, ok := memfault.Of(r)
 	if !ok {
 		panic(r)
 	}
-	if a := f.Addr(); v.mem.holds(a) || v.log.holds(a) || v.inflight.holds(a) {
+	if v.mem.holds(a) || v.log.holds(a) || v.inflight.holds(a) {
 		v.violate(errFault)
 		*err = errFault
 		return

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/bits"
 
+	"github.com/hvswitch/hvswitch/internal/memfault"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
@@ -139,7 +140,7 @@ func copyBody(dst []byte, f *ports.Frame) {
 		if r == nil {
 			return
 		}
-		if _, fault := r.(interface{ Addr() uintptr }); !fault {
+		if _, ok := memfault.Of(r); !ok {
 			panic(r)
 		}
 		clear(dst)

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"time"
 
+	"github.com/hvswitch/hvswitch/internal/memfault"
 	"github.com/hvswitch/hvswitch/internal/segment"
 	"github.com/hvswitch/hvswitch/ports"
 )
@@ -152,7 +153,7 @@ func (st *step) call(b *Batch) (ok bool) {
 			return
 		}
 		r := recover()
-		if _, fault := r.(interface{ Addr() uintptr }); fault {
+		if _, ok := memfault.Of(r); ok {
 			panic(r) // of the memory of a frame, which is the switch's to deal with
 		}
 		st.fail(r)

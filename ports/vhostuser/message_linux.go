@@ -171,8 +171,10 @@ func (m *message) collect(oob []byte) {
 	}
 }
 
-// reply answers m with a payload and, unless it is negative, a descriptor.
+// reply answers m with a payload and, unless it is negative, a descriptor. The descriptors of m that nobody took are
+// closed before, so that the front-end finds them released.
 func (c *channel) reply(m *message, payload []byte, fd int) error {
+	m.close()
 	b := appendHeader(make([]byte, 0, headerLen+len(payload)), m.request, flagReply, len(payload))
 	b = append(b, payload...)
 	var oob []byte

@@ -57,23 +57,26 @@ func sends(wire *guest, seconds int, guests ...*guest) (rates []float64) {
 
 func TestWeightsShareTheUplinkOfRealGuests(t *testing.T) {
 	needs(t, "iperf3", "ping")
-	const rate = 500e6
+	const rate = 200e6
 	wire, vm := newGuestsBehind(t, rate, 20, 50, 30, 10)
 	idle := ping(vm[3], wire)
-	var busy []float64
-	done := make(chan []float64)
-	go func() { done <- sends(wire, 2, vm[:3]...) }()
-	busy = ping(vm[3], wire)
-	got := <-done
-	sum := got[0] + got[1] + got[2]
-	t.Logf("weights 20, 50, 30 of 500 Mbit/s: %.1f, %.1f, %.1f %% of the %.0f Mbit/s that arrived",
+	var got, busy []float64
+	var sum float64
+	for range 3 { // a machine that has other things to do may not fill the link
+		pings := make(chan []float64)
+		go func() { pings <- ping(vm[3], wire) }()
+		got = sends(wire, 2, vm[:3]...)
+		busy = <-pings
+		if sum = got[0] + got[1] + got[2]; sum > 0.9*rate {
+			break
+		}
+	}
+	t.Logf("weights 20, 50, 30 of 200 Mbit/s: %.1f, %.1f, %.1f %% of the %.0f Mbit/s that arrived",
 		100*got[0]/sum, 100*got[1]/sum, 100*got[2]/sum, sum/1e6)
 	t.Logf("ping: p50 %.2f ms, p99 %.2f ms; on the idle link %.2f and %.2f ms",
 		busy[len(busy)/2], busy[len(busy)*99/100], idle[len(idle)/2], idle[len(idle)*99/100])
 	require.Less(t, sum, 1.05*rate)
-	if sum < 0.9*rate {
-		t.Skipf("the machine is too busy to saturate the link: %.0f Mbit/s", sum/1e6)
-	}
+	require.Greater(t, sum, 0.5*rate)
 	for i, want := range []float64{20, 50, 30} {
 		require.InDelta(t, want, 100*got[i]/sum, 8)
 	}

@@ -48,7 +48,9 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}, IPSourceGuard: true, ARPInspection: true,
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
 			Mirror: vswitch.MirrorDestination, MirrorTag: true,
+			RSS: &vswitch.RSSConfig{Key: make([]byte, 40), Table: []int{0, 0}, Hash: vswitch.RSSTCP4},
 		}
+		everyFieldSet(t, *vnic.RSS)
 		everyFieldSet(t, vnic, "ExtensionState") // which is used up
 		made := l.guest("made", vnic)
 		require.Equal(t, vnic, made.vnic.Config())

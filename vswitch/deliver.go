@@ -144,7 +144,15 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 // send sends frames, bytes long in all, to a port: as they are if it takes them whole. lost may be nil. Memory of a frame
 // may be gone, so the queue is given back whatever happens.
 func (w *worker) send(b *burst, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
-	q := to.tx[b.queue%len(to.tx)]
+	if to.rss != nil {
+		w.spread(to, frames, bytes, whole, lost)
+		return
+	}
+	w.sendOn(to.tx[b.queue%len(to.tx)], to, frames, bytes, whole, lost)
+}
+
+// sendOn is send on a queue of the port.
+func (w *worker) sendOn(q *txQueue, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if whole {
@@ -156,8 +164,9 @@ func (w *worker) send(b *burst, to *portView, frames []*ports.Frame, bytes uint6
 
 // txQueue is a transmit queue with the lock that makes it one worker's at a time.
 type txQueue struct {
-	mu sync.Mutex
-	tx ports.TxQueue
+	mu    sync.Mutex
+	tx    ports.TxQueue
+	count QueueStats
 }
 
 // send sends frames, bytes long in all, to the port whose queue it is and counts what became of them. Somebody may
@@ -187,6 +196,8 @@ func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64, told *losse
 		dropped += len(lost)
 		frames = frames[n+len(lost):]
 	}
+	q.count.Frames += uint64(total - dropped)
+	q.count.Bytes += bytes
 	p.count.txFrames.Add(uint64(total - dropped))
 	p.count.txBytes.Add(bytes)
 }

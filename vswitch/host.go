@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hvswitch/hvswitch/internal/toeplitz"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
 	"github.com/hvswitch/hvswitch/vswitch/extension"
@@ -59,6 +60,8 @@ type Host struct {
 	macs     *macPool
 	macOwner map[ports.MAC]*VNIC
 	ids      map[string]bool // of switches and vNICs
+
+	defaultHash *toeplitz.Hash // of RSS with the default key; nil until it is needed
 
 	observers []extension.Binding // captures in front of the extensions of every switch
 }

@@ -16,6 +16,7 @@ type policy struct {
 	addresses   *guard.Limit
 	storm       *guard.Storm
 	connections *acl.State
+	rss         *rss
 }
 
 // newPolicy returns the policy for c and mac, with the state of v where it still fits.
@@ -49,6 +50,7 @@ func (v *VNIC) newPolicy(c *VNICConfig, mac ports.MAC) (policy, error) {
 	if c.ACL != nil && n.connections == nil {
 		n.connections = acl.NewState()
 	}
+	n.rss = v.newRSS(c.RSS)
 	return n, nil
 }
 

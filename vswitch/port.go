@@ -45,6 +45,7 @@ type portView struct {
 	acl          *acl.Policy    // nil without rules
 	connections  *acl.State     // with acl
 	judgedIn     bool           // the ACL has a say in what the port receives
+	rss          *rss           // nil without
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions

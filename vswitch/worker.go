@@ -57,6 +57,7 @@ type worker struct {
 	passage      passage
 	pieces       losses
 	mirroring    group
+	spreading    spreading
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64

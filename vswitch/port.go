@@ -71,7 +71,7 @@ func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, e
 	}
 	p := &port{name: name, sw: s, backend: b, info: info, count: count}
 	for i := range info.RxQueues {
-		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, number: s.host.nextQueue()})
+		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, index: i, number: s.host.nextQueue()})
 	}
 	for i := range info.TxQueues {
 		p.tx = append(p.tx, &txQueue{tx: b.Tx(i)})

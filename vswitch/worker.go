@@ -63,7 +63,12 @@ type worker struct {
 	turns atomic.Uint64
 
 	active []*rxQueue
-	queues int // attached; under Host.mu
+	naps   naps
+
+	queues []*rxQueue    // attached; under Host.mu, as what follows
+	slept  time.Duration // when it was measured last
+	load   float64       // part of the time that it is awake
+	moved  uint64        // queues that have been moved to it
 
 	mu       sync.Mutex
 	ready    []*rxQueue // have something, or may have
@@ -80,6 +85,7 @@ type rxQueue struct {
 	rx       ports.RxQueue
 	port     *port
 	worker   *worker
+	index    int // in port.rx
 	number   int // differs from that of other queues
 	fd       int // -1 when it has a bell
 	fdID     int32
@@ -88,6 +94,12 @@ type rxQueue struct {
 	quiet    int         // times its descriptor was readable in vain
 	queued   atomic.Bool // in worker.ready or worker.active
 	removed  atomic.Bool
+
+	work    atomic.Uint64 // that it has caused
+	place   int           // in worker.queues, or -1; under Host.mu, as what follows
+	workWas uint64        // work when it was measured last
+	share   uint64        // and since the time before
+	load    float64
 }
 
 func newWorker(h *Host) *worker {
@@ -104,7 +116,8 @@ func newWorker(h *Host) *worker {
 // attach makes the worker serve a queue.
 func (w *worker) attach(q *rxQueue) error {
 	q.worker, q.fd, q.patience = w, -1, leastPatience
-	w.queues++
+	q.place = len(w.queues)
+	w.queues = append(w.queues, q)
 	switch n := q.rx.(type) {
 	case ports.Notifier:
 		n.SetBell(func() { w.ring(q) })
@@ -130,10 +143,18 @@ func (w *worker) attach(q *rxQueue) error {
 }
 
 // detach makes the worker let go of a queue. When it returns, and after Host.synchronize, no worker
-// uses the queue.
-func (w *worker) detach(q *rxQueue) {
-	w.queues--
-	q.removed.Store(true)
+// uses the queue. It reports whether the queue was alive.
+func (w *worker) detach(q *rxQueue) bool {
+	if q.place < 0 { // it has been already
+		return false
+	}
+	n := len(w.queues) - 1
+	w.queues[q.place] = w.queues[n]
+	w.queues[q.place].place = q.place
+	w.queues[n] = nil
+	w.queues = w.queues[:n]
+	q.place = -1
+	dead := q.removed.Swap(true)
 	if n, ok := q.rx.(ports.Notifier); ok {
 		n.SetBell(nil)
 	}
@@ -141,6 +162,7 @@ func (w *worker) detach(q *rxQueue) {
 		w.fds.Load().remove(q)
 	}
 	w.ring(q) // so that it leaves the lists
+	return !dead
 }
 
 // ring puts a queue on the list of those to be polled and wakes the worker.
@@ -173,8 +195,7 @@ func (w *worker) run() {
 	for turn := 0; !w.stopping.Load(); turn++ {
 		w.takeReady(turn)
 		if len(w.active) == 0 {
-			w.sleep()
-			w.clock = w.host.clock()
+			w.nap()
 			continue
 		}
 		if turn%clockTurns == 0 {
@@ -288,6 +309,7 @@ func (w *worker) serve(q *rxQueue) bool {
 	if busy {
 		b.clock, b.now, b.queue = w.clock, fdbTime(w.clock), q.number
 		w.processLent(b)
+		q.worked(b)
 		w.batch.Reset()
 		q.rx.Release()
 	}

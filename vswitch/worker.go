@@ -34,8 +34,8 @@ const (
 	// two, serves.
 	clockTurns = 8
 
-	// maxQuiet is how often in a row a descriptor may be readable without a frame, as that of an
-	// interface that is down can be, before it is left alone for pauseTime.
+	// maxQuiet is how often in a row a descriptor may be readable without a frame, be it one that is
+	// discarded, as that of an interface that is down can be, before it is left alone for pauseTime.
 	maxQuiet  = 8
 	pauseTime = 20 * time.Millisecond
 )
@@ -92,6 +92,7 @@ type rxQueue struct {
 	idle     int         // turns without a frame
 	patience int         // how many of them until it is not polled any more
 	quiet    int         // times its descriptor was readable in vain
+	thrown   uint64      // frames that it had discarded by then
 	queued   atomic.Bool // in worker.ready or worker.active
 	removed  atomic.Bool
 
@@ -285,12 +286,23 @@ func (w *worker) park(q *rxQueue) bool {
 		}
 		return true
 	}
-	after := time.Duration(0)
-	if q.quiet++; q.quiet >= maxQuiet {
-		q.quiet, after = 0, pauseTime
-	}
-	w.fds.Load().arm(q, after)
+	w.fds.Load().arm(q, q.pause())
 	return true
+}
+
+// pause returns for how long a descriptor that was readable without a frame is to be left alone.
+func (q *rxQueue) pause() time.Duration {
+	if d, ok := q.rx.(ports.Discarder); ok {
+		if n := d.Discarded(); n != q.thrown { // not in vain
+			q.thrown, q.quiet = n, 0
+			return 0
+		}
+	}
+	if q.quiet++; q.quiet >= maxQuiet {
+		q.quiet = 0
+		return pauseTime
+	}
+	return 0
 }
 
 // serve receives one batch from a queue and runs it through the switch. It reports whether there

@@ -237,7 +237,11 @@ func (q *rxQueue) judge(s *snapshot, src *source, f *ports.Frame, tick uint32) R
 	if q.team.vnics.reflected(from<<16|uint64(vid), tick) || s.own.has(from) {
 		return Reflected
 	}
-	if s.pin(dst) != slot {
+	if d := q.team.direct; d != nil {
+		if d.copied(s, src.m, dst, from<<16|uint64(vid), tick) {
+			return ElsewhereToo
+		}
+	} else if s.pin(dst) != slot {
 		return ElsewhereToo
 	}
 	if src.settled != s.number {

@@ -50,7 +50,9 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
 			Mirror: vswitch.MirrorDestination, MirrorTag: true,
 			Bandwidth: vswitch.Bandwidth{MinWeight: 7, MaxRate: 1e9, Burst: 1 << 20},
+			RSS:       &vswitch.RSSConfig{Key: make([]byte, 40), Table: []int{0, 0}, Hash: vswitch.RSSTCP4},
 		}
+		everyFieldSet(t, *vnic.RSS)
 		everyFieldSet(t, vnic, "ExtensionState") // which is used up
 		made := l.guest("made", vnic)
 		require.Equal(t, vnic, made.vnic.Config())

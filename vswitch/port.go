@@ -46,6 +46,7 @@ type portView struct {
 	acl          *acl.Policy    // nil without rules
 	connections  *acl.State     // with acl
 	judgedIn     bool           // the ACL has a say in what the port receives
+	rss          *rss           // nil without
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions
@@ -74,7 +75,7 @@ func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, e
 	}
 	p := &port{name: name, sw: s, backend: b, info: info, count: count}
 	for i := range info.RxQueues {
-		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, number: s.host.nextQueue()})
+		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, index: i, number: s.host.nextQueue()})
 	}
 	for i := range info.TxQueues {
 		p.tx = append(p.tx, &txQueue{tx: b.Tx(i)})

@@ -84,6 +84,11 @@ type VNICConfig struct {
 	// many vNICs.
 	ACL *acl.Policy
 
+	// RSS spreads the flows that the vNIC receives over the queues of its guest. Without it, what comes from
+	// one receive queue of the switch goes to one of them. A change of it may let frames of a flow overtake
+	// those that wait in another queue of the guest.
+	RSS *RSSConfig
+
 	// Mirror makes the vNIC a source or a destination of the mirroring on its switch. With MirrorTag,
 	// copies come to a destination with the VLAN and the priority of the frames, in an 802.1Q tag.
 	Mirror    MirrorRole
@@ -185,6 +190,10 @@ func (v *VNIC) check(c *VNICConfig) error {
 	if err := c.Bandwidth.check(); err != nil {
 		return fmt.Errorf("vNIC %q: %w", v.name, err)
 	}
+	var err error
+	if c.RSS, err = c.RSS.complete(v.backend.Info().TxQueues); err != nil {
+		return fmt.Errorf("vNIC %q: RSS: %w: %w", v.name, err, ErrInvalid)
+	}
 	switch {
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
 		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
@@ -244,6 +253,7 @@ func (v *VNIC) view(p *port) *portView {
 		acl:          v.cfg.ACL,
 		connections:  v.policy.connections,
 		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),
+		rss:          v.policy.rss,
 		mirror:       v.cfg.Mirror,
 		mirrorTag:    v.cfg.MirrorTag,
 		saved:        v.cfg.ExtensionState,
@@ -321,7 +331,7 @@ func (v *VNIC) Config() VNICConfig {
 	v.host.mu.Lock()
 	defer v.host.mu.Unlock()
 	c := v.cfg
-	c.Addresses = slices.Clone(c.Addresses)
+	c.Addresses, c.RSS = slices.Clone(c.Addresses), c.RSS.clone()
 	return c
 }
 

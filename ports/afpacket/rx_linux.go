@@ -55,6 +55,8 @@ type rxQueue struct {
 var (
 	_ ports.RxQueue  = &rxQueue{}
 	_ ports.Pollable = &rxQueue{}
+
+	_ ports.Discarder = &rxQueue{}
 )
 
 // mapRing makes the ring of so many places, a power of two. The socket must not be bound yet.
@@ -113,6 +115,13 @@ func (q *rxQueue) Recv(b *ports.Batch) error {
 		return nil
 	}
 	return q.nothing()
+}
+
+// Discarded implements ports.Discarder.
+func (q *rxQueue) Discarded() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.stat.Malformed + q.stat.TooLong + q.stat.Dropped
 }
 
 // take adds the frame at a place to b, or drops it. It reports false when b has no memory for it.

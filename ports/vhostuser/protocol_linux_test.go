@@ -2,6 +2,7 @@ package vhostuser
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -612,8 +613,8 @@ func TestNothingIsLeft(t *testing.T) {
 
 func TestConfigSpace(t *testing.T) {
 	path := socket(t)
-	p := must(t, path, &Config{MAC: ports.MAC{2, 1, 2, 3, 4, 5}, MTU: 9000, Queues: 3})
-	g := newVM(t, vmConfig{features: allFeatures})
+	p := must(t, path, &Config{ServeConfig: true, MAC: ports.MAC{2, 1, 2, 3, 4, 5}, MTU: 9000, Queues: 3})
+	g := newVM(t, vmConfig{features: allFeatures, protocol: protoReplyAck | protoConfig | protoBackend})
 	g.dial(path)
 	g.negotiate()
 	read := func(offset, size uint32) []byte {
@@ -640,6 +641,21 @@ func TestConfigSpace(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, words(2, 1, 0), got[:n])
 	assert.Equal(t, append(words(6, 2, 0), 0, 0), read(6, 2))
+}
+
+func TestConfigSpaceIsOfferedOnRequestOnly(t *testing.T) {
+	for serve, want := range map[bool]uint64{false: 0, true: protoConfig | protoBackend} {
+		path := socket(t)
+		must(t, path, &Config{ServeConfig: serve})
+		g := newVM(t, vmConfig{features: allFeatures})
+		g.dial(path)
+		require.Equal(t, want, g.ask(reqGetProtocolFeatures, nil)&(protoConfig|protoBackend))
+		if !serve {
+			require.NoError(t, g.send(reqSetProtocolFeatures, 0, quads(protoConfig)))
+			_, _, err := g.receive()
+			require.ErrorIs(t, err, io.EOF, "the connection goes on")
+		}
+	}
 }
 
 func TestMTUOfFrontEnd(t *testing.T) {

@@ -55,7 +55,10 @@ this switch without extensions.
 tap and afpacket rows need root, iproute2 and for TCP iperf3. They run in a network namespace of
 their own. limit is a bare relay between the two devices, peer the kernel bridge between veth, or
 Open vSwitch in user space where it is installed. 64B is what arrives of more than can arrive, from a
-sender with a core of its own; cpu is the switch process's time, in the kernel too. Rows with several
+sender with a core of its own. tcp/cpu is the processor time of a gigabit (10⁹ bits) in the switch's
+process, in the kernel too; cpu-all that of the whole machine, both ends of the stream included, which
+is all that can be told of the kernel bridge. udp-rtt and tcp-rtt: 64 bytes there and back in a
+datagram or on an open connection, with all of it on one CPU or where the scheduler likes. Rows with several
 processes believe the clock, so only figures from a machine that is otherwise idle mean something.
 
 vhostuser rows need root, iproute2 and DPDK's testpmd. That is both guests, which have a CPU for

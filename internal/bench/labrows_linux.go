@@ -20,10 +20,8 @@ type labKind struct {
 
 func labBenches() []*bench {
 	var all []*bench
-	for _, k := range []labKind{
-		{"tap", "switch-tap", "relay-tap", true},
-		{"afpacket", "switch-packet", "relay-packet", false},
-	} {
+	afpacketKind := labKind{"afpacket", "switch-packet", "relay-packet", false}
+	for _, k := range []labKind{{"tap", "switch-tap", "relay-tap", true}, afpacketKind} {
 		free, one := &stationSet{kind: k, cpu: anyCPU}, &stationSet{kind: k, cpu: len(cpus) - 1}
 		all = append(all,
 			free.bench(1100*time.Millisecond, 300*time.Millisecond, measureTCP,
@@ -39,14 +37,18 @@ func labBenches() []*bench {
 			}
 		}
 	}
+	short := &stationSet{kind: afpacketKind, cpu: anyCPU, short: true}
+	all = append(all, short.bench(1100*time.Millisecond, 300*time.Millisecond, measureTCP,
+		row{"short/tcp", "Gbit/s", 0, true}, row{"short/tcp/cpu", "ms/Gbit", 1, false}, row{"short/tcp/cpu-all", "ms/Gbit", 2, false}))
 	return append(all, vhostBenches()...)
 }
 
 // stationSet is stations that are alike but for what is between their namespaces. Benches share them;
 // they stay until the end, because idle ones cost nothing.
 type stationSet struct {
-	kind labKind
-	cpu  int
+	kind  labKind
+	cpu   int
+	short bool // the sender cuts its segments itself
 
 	built                    bool
 	err                      error
@@ -63,6 +65,9 @@ func (t *stationSet) build() {
 		}
 		if err == nil {
 			err = s.listen()
+		}
+		if err == nil && t.short {
+			_, err = output(within(s.a, "ethtool", "-K", "e0", "tso", "off", "gso", "off"))
 		}
 		if err != nil {
 			s.close()
@@ -100,6 +105,11 @@ func (t *stationSet) bench(rep, shortRep time.Duration, measure func(s *station,
 		if tcp {
 			if _, err := exec.LookPath("iperf3"); err != nil {
 				return nil, skip("needs the program iperf3")
+			}
+		}
+		if t.short {
+			if _, err := exec.LookPath("ethtool"); err != nil {
+				return nil, skip("needs the program ethtool")
 			}
 		}
 		if t.kind.tap {

@@ -66,7 +66,8 @@ their own. limit is a bare relay between the two devices, peer the kernel bridge
 Open vSwitch in user space where it is installed. 64B is what arrives of more than can arrive, from a
 sender with a core of its own. tcp/cpu is the processor time of a gigabit (10⁹ bits) in the switch's
 process, in the kernel too; cpu-all that of the whole machine, both ends of the stream included, which
-is all that can be told of the kernel bridge. udp-rtt and tcp-rtt: 64 bytes there and back in a
+is all that can be told of the kernel bridge. short: the sender cuts its segments itself, into frames of
+1,514 bytes. udp-rtt and tcp-rtt: 64 bytes there and back in a
 datagram or on an open connection, with all of it on one CPU or where the scheduler likes. Rows with several
 processes believe the clock, so only figures from a machine that is otherwise idle mean something.
 

@@ -6,7 +6,8 @@ package ports
 //
 // A Batch is used by one goroutine at a time.
 type Batch struct {
-	frames []*Frame
+	frames []*Frame // of all, as many as the limit allows
+	all    []*Frame
 	own    []Frame
 	used   int // of own
 	arena  []byte
@@ -24,7 +25,8 @@ const (
 
 // NewBatch returns an empty batch for at most size frames.
 func NewBatch(size int) *Batch {
-	return &Batch{frames: make([]*Frame, 0, size)}
+	all := make([]*Frame, size)
+	return &Batch{frames: all[:0], all: all}
 }
 
 // Frames returns the frames of the batch in the order in which they arrived. The slice is valid
@@ -36,6 +38,12 @@ func (b *Batch) Len() int { return len(b.frames) }
 
 // Room returns how many more frames the batch takes.
 func (b *Batch) Room() int { return cap(b.frames) - len(b.frames) }
+
+// Limit makes the batch, which must be empty, take at most n frames from now on, at least one and no more than it was
+// made for.
+func (b *Batch) Limit(n int) {
+	b.frames = b.all[:0:min(max(n, 1), len(b.all))]
+}
 
 // Lend adds a frame that belongs to the backend. It reports false, and adds nothing, when the batch
 // is full.
@@ -69,7 +77,7 @@ func (b *Batch) Buffer(n int) []byte {
 // the caller to set its tag, offload request and body.
 func (b *Batch) Commit(n int) *Frame {
 	if b.own == nil {
-		b.own = make([]Frame, cap(b.frames))
+		b.own = make([]Frame, len(b.all))
 	}
 	f := &b.own[b.used]
 	b.used++

@@ -105,3 +105,20 @@ func TestBatchAllocatesNothing(t *testing.T) {
 	fill()
 	require.Zero(t, testing.AllocsPerRun(100, fill))
 }
+
+func TestBatchLimit(t *testing.T) {
+	b := NewBatch(8)
+	for _, limit := range []int{3, 1, 8, 0, 100, -1, 8} {
+		b.Limit(limit)
+		want := min(max(limit, 1), 8)
+		require.Equal(t, want, b.Room())
+		for range want {
+			require.NotNil(t, b.Buffer(60))
+			b.Commit(60)
+		}
+		require.Nil(t, b.Buffer(60))
+		require.False(t, b.Lend(new(Frame)))
+		require.Len(t, b.Frames(), want)
+		b.Reset()
+	}
+}

@@ -53,6 +53,21 @@ func (b *Bucket) Take(n int, now time.Duration) bool {
 	return true
 }
 
+// Spend takes n bytes, at most MaxBurst, whether they are there or not: what is missing is owed.
+func (b *Bucket) Spend(n int, now time.Duration) {
+	b.refill(now)
+	b.spend(n)
+}
+
+// Level returns how many bytes the bucket holds, rounded up; negative, or 0, is owed.
+func (b *Bucket) Level(now time.Duration) int {
+	b.refill(now)
+	if b.level > 0 {
+		return int((b.level-1)/perByte) + 1
+	}
+	return int(b.level / perByte)
+}
+
 // Until returns how long after now Take will grant n bytes, rounded up to a nanosecond: 0 when it does
 // now, the longest Duration when it never will.
 func (b *Bucket) Until(n int, now time.Duration) time.Duration {

@@ -109,6 +109,47 @@ func (c *Class[T]) Set(cfg ClassConfig, now time.Duration) error {
 	return nil
 }
 
+// Move moves the items of a class that are wanted to another, nil meaning the default one, behind what is queued
+// there, also if that is more than the bound. Items of a flow stay in their order.
+func (c *Class[T]) Move(to *Class[T], wanted func(T) bool, now time.Duration) {
+	if to == nil {
+		to = c.of.rest
+	}
+	if c.frames == 0 || c == to {
+		return
+	}
+	if to.flows == nil {
+		to.flows = newFlows[T]()
+	}
+	c.of.unlist(c)
+	c.of.unlist(to)
+	for i := range c.flows.queue {
+		f := &c.flows.queue[i]
+		n := f.first
+		f.first, f.last, f.bytes = nil, nil, 0
+		for n != nil {
+			next := n.next
+			n.next = nil
+			if wanted(n.item) {
+				to.flows.push(&to.flows.queue[i], n)
+				to.frames++
+				to.bytes += n.size
+				c.frames--
+				c.bytes -= n.size
+			} else {
+				f.append(n)
+			}
+			n = next
+		}
+	}
+	c.flows.relist()
+	for _, k := range []*Class[T]{c, to} {
+		if k.frames > 0 {
+			c.of.enlist(k, now)
+		}
+	}
+}
+
 // Remove removes the class. What is queued is sent as if it were still there; frames given to the
 // scheduler for it afterwards are of the default class. The default class cannot be removed.
 func (c *Class[T]) Remove() {

@@ -38,7 +38,7 @@ func Example() {
 	}
 	// Output:
 	// vm1: 200 Mbit/s
-	// vm2: 501 Mbit/s
+	// vm2: 500 Mbit/s
 	// vm3: 300 Mbit/s
 }
 

@@ -67,7 +67,8 @@ func newFlows[T any]() *flows[T] {
 // any of its bits counts.
 func (fs *flows[T]) of(hash uint32) *flow[T] { return &fs.queue[hash*0x9e3779b1>>flowsShift] }
 
-func (fs *flows[T]) push(f *flow[T], n *frame[T]) {
+// append puts a frame at the end of the flow.
+func (f *flow[T]) append(n *frame[T]) {
 	if f.first == nil {
 		f.first = n
 	} else {
@@ -75,6 +76,25 @@ func (fs *flows[T]) push(f *flow[T], n *frame[T]) {
 	}
 	f.last = n
 	f.bytes += n.size
+}
+
+// relist takes flows without frames out of the lists.
+func (fs *flows[T]) relist() {
+	for _, l := range []*flowList[T]{&fs.fresh, &fs.old} {
+		was := *l
+		*l = flowList[T]{}
+		for f := was.first; f != nil; {
+			next := f.next
+			if f.next, f.listed = nil, f.first != nil; f.listed {
+				l.push(f)
+			}
+			f = next
+		}
+	}
+}
+
+func (fs *flows[T]) push(f *flow[T], n *frame[T]) {
+	f.append(n)
 	if n.size > fs.longest {
 		fs.longest = n.size
 	}

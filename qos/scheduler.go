@@ -7,7 +7,7 @@ const (
 	burstParts = 200
 
 	// linkParts is the part of a second by which Dequeue may come late without loss of bandwidth.
-	linkParts = 1000
+	linkParts = 500
 )
 
 // Scheduler queues items of type T, which stand for frames, and says which is sent next. It never calls a
@@ -79,7 +79,7 @@ func (s *Scheduler[T]) setLink(rate uint64, now time.Duration) {
 		s.link.Set(rate, burst, now)
 	} else {
 		s.link = NewBucket(rate, burst)
-		s.link.last = now
+		s.link.last, s.link.level = now, 1 // what has not been used before it was known is nobody's
 	}
 	s.paced = rate != 0
 	if s.shares.mode == Absolute {
@@ -271,8 +271,54 @@ func (s *Scheduler[T]) Dequeue(dst []T, now time.Duration) int {
 	return sent
 }
 
+// Pass accounts for an item of a class, nil meaning the default one, that the caller sends at once without
+// queueing it, and reports whether it may: while nothing is queued, the link has room, and the class is below
+// its maximum.
+func (s *Scheduler[T]) Pass(c *Class[T], size int, now time.Duration) bool {
+	if s.queued > 0 {
+		return false
+	}
+	if c == nil || c.removed {
+		c = s.rest
+	}
+	if s.paced {
+		s.link.refill(now)
+	}
+	if c.limited {
+		c.bucket.refill(now)
+	}
+	if s.paced && s.link.level <= 0 || c.limited && c.bucket.level <= 0 {
+		return false
+	}
+	size = min(max(size, 1), maxSize)
+	if s.paced {
+		s.link.spend(size)
+	}
+	if c.limited {
+		c.bucket.spend(size)
+	}
+	c.stats.send(size, 0)
+	return true
+}
+
+// Repay takes back what Pass has accounted for, of an item that was not sent after all.
+func (s *Scheduler[T]) Repay(c *Class[T], size int) {
+	if c == nil || c.removed {
+		c = s.rest
+	}
+	size = min(max(size, 1), maxSize)
+	if s.paced {
+		s.link.level += bytes(size)
+	}
+	if c.limited {
+		c.bucket.level += bytes(size)
+	}
+	c.stats.Sent--
+	c.stats.SentBytes -= uint64(size)
+}
+
 // Next returns how long after now Dequeue will have something: 0 when it does now. ok is unset when
-// nothing is queued. The caller that comes back up to 1 ms later than that loses no bandwidth of the link,
+// nothing is queued. The caller that comes back up to 2 ms later than that loses no bandwidth of the link,
 // and none of a maximum as long as its burst lasts.
 func (s *Scheduler[T]) Next(now time.Duration) (wait time.Duration, ok bool) {
 	if s.queued == 0 {

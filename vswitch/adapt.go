@@ -9,7 +9,7 @@ import (
 
 // adapt sends frames to a port that may not take them all as they are: what the port cannot do for a
 // frame is done here, in software. lost may be nil.
-func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame, lost *losses) {
+func (w *worker) adapt(b *burst, q *txQueue, to *portView, frames []*ports.Frame, lost *losses) {
 	out := w.adapted[:0]
 	var pieces *losses // of out
 	if lost != nil {
@@ -17,7 +17,7 @@ func (w *worker) adapt(q *txQueue, to *portView, frames []*ports.Frame, lost *lo
 		*pieces = losses{drops: lost.drops, owners: pieces.owners[:0]}
 	}
 	flush := func() {
-		q.send(to.port, out, lenOf(out), pieces)
+		w.sendWhole(b, q, to, out, lenOf(out), pieces)
 		if pieces != nil {
 			pieces.owners = pieces.owners[:0]
 		}

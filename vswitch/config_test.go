@@ -34,6 +34,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		sw := vswitch.SwitchConfig{
 			ID: "sw-1", Type: vswitch.External, Uplink: "eth0", Notes: "to the world",
 			Ageing: 17 * time.Second, MaxAddresses: 1234,
+			QoS:        &vswitch.QoSConfig{LinkRate: 1e9, QueueBytes: 1 << 16},
 			Extensions: []extension.Binding{{Name: "witness", Extension: &witness{}}},
 		}
 		everyFieldSet(t, sw)
@@ -48,6 +49,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}, IPSourceGuard: true, ARPInspection: true,
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
 			Mirror: vswitch.MirrorDestination, MirrorTag: true,
+			Bandwidth: vswitch.Bandwidth{MinWeight: 7, MaxRate: 1e9, Burst: 1 << 20},
 		}
 		everyFieldSet(t, vnic, "ExtensionState") // which is used up
 		made := l.guest("made", vnic)
@@ -58,6 +60,9 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		require.NoError(t, changed.vnic.SetConfig(vnic))
 		require.Equal(t, vnic, changed.vnic.Config())
 
+		for _, s := range []*station{made, changed} {
+			s.reconfigure(func(c *vswitch.VNICConfig) { c.Bandwidth = vswitch.Bandwidth{} })
+		}
 		sw = vswitch.SwitchConfig{ID: "sw-1", Type: vswitch.Internal, Notes: "to the host", Ageing: time.Hour, MaxAddresses: 7}
 		require.NoError(t, l.sw().SetConfig(sw))
 		require.Equal(t, sw, l.sw().Config())

@@ -144,13 +144,25 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 // send sends frames, bytes long in all, to a port: as they are if it takes them whole. lost may be nil. Memory of a frame
 // may be gone, so the queue is given back whatever happens.
 func (w *worker) send(b *burst, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
-	q := to.tx[b.queue%len(to.tx)]
+	q := to.tx[0]
+	if to.scheduler == nil {
+		q = to.tx[b.queue%len(to.tx)]
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if whole {
+		w.sendWhole(b, q, to, frames, bytes, lost)
+	} else {
+		w.adapt(b, q, to, frames, lost)
+	}
+}
+
+// sendWhole sends frames as they are, by a queue that is locked.
+func (w *worker) sendWhole(b *burst, q *txQueue, to *portView, frames []*ports.Frame, bytes uint64, lost *losses) {
+	if to.scheduler == nil {
 		q.send(to.port, frames, bytes, lost)
 	} else {
-		w.adapt(q, to, frames, lost)
+		to.scheduler.send(w, q, b.in, frames, lost)
 	}
 }
 
@@ -163,32 +175,47 @@ type txQueue struct {
 // send sends frames, bytes long in all, to the port whose queue it is and counts what became of them. Somebody may
 // want to know of each that was lost.
 func (q *txQueue) send(p *port, frames []*ports.Frame, bytes uint64, told *losses) {
-	total := len(frames)
-	dropped := 0
+	if rest := q.offer(p, frames, bytes, told); len(rest) > 0 {
+		refuse(p, rest, DropQueueFull, told, len(frames)-len(rest))
+	}
+}
+
+// offer is send, but that it returns the frames that there was no room for.
+func (q *txQueue) offer(p *port, frames []*ports.Frame, bytes uint64, told *losses) (rest []*ports.Frame) {
+	total, sent := len(frames), 0
 	for len(frames) > 0 {
 		n, err := q.tx.Send(frames)
 		n = max(0, min(n, len(frames))) // whatever the backend says
+		sent += n
 		if n == len(frames) {
 			break
 		}
 		reason := dropReasonOf(err)
+		if reason == DropQueueFull {
+			rest = frames[n:]
+			bytes -= lenOf(rest)
+			break
+		}
 		lost := frames[n:]
-		if reason != DropQueueFull && reason != DropLinkDown {
+		if reason != DropLinkDown {
 			lost = lost[:1]
 		}
-		for _, f := range lost {
-			bytes -= uint64(f.Len())
-		}
-		p.count.drop(reason, len(lost))
-		told.add(total-len(frames)+n, len(lost), reason)
+		bytes -= lenOf(lost)
+		refuse(p, lost, reason, told, total-len(frames)+n)
 		if reason == DropBackendError {
 			p.sendFailed(err)
 		}
-		dropped += len(lost)
 		frames = frames[n+len(lost):]
 	}
-	p.count.txFrames.Add(uint64(total - dropped))
+	p.count.txFrames.Add(uint64(sent))
 	p.count.txBytes.Add(bytes)
+	return rest
+}
+
+// refuse drops frames of a batch, from number at on.
+func refuse(p *port, frames []*ports.Frame, reason DropReason, told *losses, at int) {
+	p.count.drop(reason, len(frames))
+	told.add(at, len(frames), reason)
 }
 
 // dropReasonOf says why Send did not take a frame.

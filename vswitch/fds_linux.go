@@ -22,6 +22,8 @@ type fdSet struct {
 	try    func(uintptr) bool // poll, as conn.Read wants it
 	events [64]unix.EpollEvent
 
+	limited bool // a deadline is set
+
 	mu     sync.Mutex
 	queues map[int32]*rxQueue
 	nextID int32
@@ -113,8 +115,17 @@ func (s *fdSet) poll() bool {
 	return true
 }
 
-// wait waits until a descriptor is readable or wake is called.
-func (s *fdSet) wait() { s.conn.Read(s.try) }
+// wait waits until a descriptor is readable or wake is called, or for a while unless that is 0.
+func (s *fdSet) wait(atMost time.Duration) {
+	if atMost > 0 {
+		s.file.SetReadDeadline(time.Now().Add(atMost))
+		s.limited = true
+	} else if s.limited {
+		s.file.SetReadDeadline(time.Time{})
+		s.limited = false
+	}
+	s.conn.Read(s.try)
+}
 
 func (s *fdSet) wake() {
 	one := [8]byte{1}

@@ -18,6 +18,6 @@ func (*fdSet) add(*rxQueue) error          { return errors.ErrUnsupported }
 func (*fdSet) remove(*rxQueue)             {}
 func (*fdSet) arm(*rxQueue, time.Duration) {}
 func (*fdSet) poll() bool                  { return false }
-func (*fdSet) wait()                       {}
+func (*fdSet) wait(time.Duration)          {}
 func (*fdSet) wake()                       {}
 func (*fdSet) close()                      {}

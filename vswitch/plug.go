@@ -42,6 +42,10 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 		s.unattach(add)
 		return err
 	}
+	if err := s.admit(add); err != nil {
+		s.retract(add)
+		return err
+	}
 	snap := s.snap.Load()
 	modes := map[string]vlan.Mode{}
 	var selves []*extension.Port
@@ -61,10 +65,7 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	}
 	moved, err := s.vlans.Update(modes)
 	if err != nil {
-		for _, v := range add {
-			s.stack.Disconnect(v.self)
-		}
-		s.unattach(add)
+		s.retract(add)
 		return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
 	}
 	for _, v := range add {
@@ -85,11 +86,21 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	}
 	for i, p := range remove {
 		s.stack.Disconnect(selves[i])
+		s.dismiss(p.name)
 		s.takeAdded(func(a addedAddress) bool { return a.port == p.index })
 		s.fdb.removePort(p.index)
 		s.free = append(s.free, p.index)
 	}
 	return nil
+}
+
+// retract takes ports back that have been introduced.
+func (s *Switch) retract(add []*portView) {
+	for _, v := range add {
+		s.dismiss(v.name)
+		s.stack.Disconnect(v.self)
+	}
+	s.unattach(add)
 }
 
 func (s *Switch) unattach(views []*portView) {
@@ -151,7 +162,12 @@ func (s *Switch) update(v *portView) error {
 			return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
 		}
 	}
+	if err := s.admitOne(v); err != nil {
+		s.vlans.Update(map[string]vlan.Mode{v.name: old.vlan}) // cannot fail, as it was so before
+		return err
+	}
 	if err := s.stack.Replace(v.self); err != nil {
+		s.admitOne(old)                                        // nor can this
 		s.vlans.Update(map[string]vlan.Mode{v.name: old.vlan}) // cannot fail, as it was so before
 		return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
 	}

@@ -16,6 +16,7 @@ type policy struct {
 	addresses   *guard.Limit
 	storm       *guard.Storm
 	connections *acl.State
+	maximum     *maximum
 }
 
 // newPolicy returns the policy for c and mac, with the state of v where it still fits.
@@ -45,6 +46,9 @@ func (v *VNIC) newPolicy(c *VNICConfig, mac ports.MAC) (policy, error) {
 	}
 	if c.StormLimit != v.cfg.StormLimit {
 		n.storm = guard.NewStorm(c.StormLimit, 0)
+	}
+	if c.Bandwidth.MaxRate != v.cfg.Bandwidth.MaxRate || c.Bandwidth.Burst != v.cfg.Bandwidth.Burst {
+		n.maximum = newMaximum(c.Bandwidth)
 	}
 	if c.ACL != nil && n.connections == nil {
 		n.connections = acl.NewState()

@@ -21,6 +21,7 @@ type port struct {
 	rx         []*rxQueue
 	tx         []*txQueue
 	up         atomic.Bool
+	speed      atomic.Uint64
 	linkEvents atomic.Uint64 // that refreshLink has not seen to
 	count      *counters
 	errors     atomic.Uint64 // times the backend refused a frame for a reason of its own
@@ -48,7 +49,10 @@ type portView struct {
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions
-	injected     bool              // nobody's port: extensions send from it
+	maximum      *maximum          // of what the vNIC sends; nil without
+	bandwidth    Bandwidth
+	scheduler    *scheduler // of an uplink; nil when it does not divide its bandwidth
+	injected     bool       // nobody's port: extensions send from it
 	protected    bool
 	blockUnknown bool
 	hairpin      bool
@@ -95,6 +99,9 @@ func (p *port) refreshLink() {
 	}
 	for seen := uint64(1); ; seen = p.linkEvents.Load() {
 		l := ports.LinkOf(p.backend)
+		if p.speed.Swap(l.Speed) != l.Speed {
+			p.sw.speedChanged(p)
+		}
 		if p.up.Swap(l.Up) != l.Up {
 			p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
 			p.sw.uplinkChanged(p, l.Up)

@@ -10,7 +10,8 @@ import (
 // counters of a vNIC or NIC; they outlive its ports.
 type counters struct {
 	rxFrames, rxBytes atomic.Uint64
-	_                 [48]byte // receiving and sending workers differ
+	paused            atomic.Uint64
+	_                 [40]byte // receiving and sending workers differ
 	txFrames, txBytes atomic.Uint64
 	drops             [numDropReasons]atomic.Uint64
 }
@@ -33,6 +34,7 @@ func (c *counters) stats(name string) PortStats {
 		Port:     name,
 		RxFrames: c.rxFrames.Load(), RxBytes: c.rxBytes.Load(),
 		TxFrames: c.txFrames.Load(), TxBytes: c.txBytes.Load(),
+		Paused: c.paused.Load(),
 	}
 	for r := range c.drops {
 		if n := c.drops[r].Load(); n != 0 {
@@ -53,6 +55,7 @@ type PortStats struct {
 	Port              string // name of the vNIC or NIC
 	RxFrames, RxBytes uint64
 	TxFrames, TxBytes uint64
+	Paused            uint64                // times that a queue had to wait for the maximum bandwidth
 	Drops             map[DropReason]uint64 // only reasons that occurred
 }
 

@@ -56,6 +56,10 @@ type SwitchConfig struct {
 	// holds most.
 	MaxAddresses int
 
+	// QoS divides the bandwidth of the uplink of an external switch. Without it, frames are sent in the
+	// order in which they come, and vNICs have no minimum.
+	QoS *QoSConfig
+
 	// Extensions take part in what the switch does with frames, in this order. A list that is changed lets
 	// those go that are no longer in it; the others go on, in their new order.
 	Extensions []extension.Binding
@@ -82,6 +86,7 @@ type Switch struct {
 	indices   int          // port indices used ever
 	vlans     vlan.Associations
 	stack     *extension.Stack
+	scheduler *scheduler  // nil without QoS
 	injectors []*injector // nil where one has gone
 	added     map[fdbKey]addedAddress
 	deleted   bool
@@ -102,8 +107,7 @@ func (h *Host) NewSwitch(name string, cfg *SwitchConfig) (*Switch, error) {
 	s.stack = extension.NewStack(s.extensionFailed)
 	var c SwitchConfig
 	if cfg != nil {
-		c = *cfg
-		c.Extensions = slices.Clone(c.Extensions)
+		c = cfg.clone()
 	}
 	err := s.check(&c)
 	if err != nil {
@@ -141,6 +145,8 @@ func (s *Switch) check(c *SwitchConfig) error {
 		return fmt.Errorf("switch %q: an external switch needs an uplink: %w", s.name, ErrInvalid)
 	case c.Type != External && c.Uplink != "":
 		return fmt.Errorf("switch %q: uplink %q: a switch of type %s has none: %w", s.name, c.Uplink, c.Type, ErrInvalid)
+	case c.Type != External && c.QoS != nil:
+		return fmt.Errorf("switch %q: QoS: a switch of type %s has no uplink: %w", s.name, c.Type, ErrInvalid)
 	case c.Ageing < time.Second || c.Ageing > 1_000_000*time.Second:
 		return fmt.Errorf("switch %q: ageing %s is out of 1 s–1,000,000 s: %w", s.name, c.Ageing, ErrInvalid)
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
@@ -167,9 +173,18 @@ func (s *Switch) ID() string { return s.Config().ID }
 func (s *Switch) Config() SwitchConfig {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
-	c := s.cfg
-	c.Extensions = slices.Clone(c.Extensions)
-	return c
+	return s.cfg.clone()
+}
+
+// clone returns a copy that shares nothing that can be changed.
+func (c *SwitchConfig) clone() SwitchConfig {
+	n := *c
+	n.Extensions = slices.Clone(c.Extensions)
+	if c.QoS != nil {
+		q := *c.QoS
+		n.QoS = &q
+	}
+	return n
 }
 
 // SetConfig changes the switch while traffic flows: all of c, or with an error nothing. VMs stay
@@ -191,7 +206,7 @@ func (s *Switch) SetConfig(c SwitchConfig) error {
 	if err := s.check(&c); err != nil {
 		return err
 	}
-	c.Extensions = slices.Clone(c.Extensions)
+	c = c.clone()
 	old := s.cfg
 	if err := s.configure(c); err != nil {
 		return err
@@ -226,6 +241,7 @@ func (s *Switch) configure(c SwitchConfig) error {
 func (s *Switch) configurePorts(c SwitchConfig) error {
 	var add []*portView
 	var remove []*port
+	var uplink *port
 	nic, was := s.host.nics[c.Uplink], s.host.nics[s.cfg.Uplink]
 	if nic != was {
 		if nic != nil {
@@ -234,10 +250,13 @@ func (s *Switch) configurePorts(c SwitchConfig) error {
 				return fmt.Errorf("switch %q: uplink %q: %w", s.name, nic.name, err)
 			}
 			add = append(add, newUplinkView(p))
+			uplink = p
 		}
 		if was != nil {
 			remove = append(remove, was.port)
 		}
+	} else if nic != nil {
+		uplink = nic.port
 	}
 	var hidden []*VNIC
 	if c.Type == Private {
@@ -248,9 +267,15 @@ func (s *Switch) configurePorts(c SwitchConfig) error {
 			}
 		}
 	}
-	if err := s.replug(add, remove); err != nil {
+	divided, err := s.divide(c.QoS, uplink)
+	if err != nil {
 		return err
 	}
+	if err := s.replug(add, remove); err != nil {
+		divided.revert()
+		return err
+	}
+	divided.apply()
 	if nic != was {
 		if was != nil {
 			was.sw, was.port = nil, nil

@@ -76,6 +76,10 @@ type VNICConfig struct {
 	// bound.
 	StormLimit uint32
 
+	// Bandwidth is what the vNIC sends at most, and gets of the uplink at least. A minimum needs a switch
+	// with QoS.
+	Bandwidth Bandwidth
+
 	// ACL says what the VM may send and receive. Nil allows everything. A policy may be shared by
 	// many vNICs.
 	ACL *acl.Policy
@@ -178,6 +182,9 @@ func (v *VNIC) check(c *VNICConfig) error {
 	if err := c.VLAN.Validate(); err != nil {
 		return fmt.Errorf("vNIC %q: VLAN: %w: %w", v.name, err, ErrInvalid)
 	}
+	if err := c.Bandwidth.check(); err != nil {
+		return fmt.Errorf("vNIC %q: %w", v.name, err)
+	}
 	switch {
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
 		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
@@ -232,6 +239,8 @@ func (v *VNIC) view(p *port) *portView {
 		guard:        v.policy.guard,
 		addresses:    v.policy.addresses,
 		storm:        v.policy.storm,
+		maximum:      v.policy.maximum,
+		bandwidth:    v.cfg.Bandwidth,
 		acl:          v.cfg.ACL,
 		connections:  v.policy.connections,
 		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),

@@ -62,6 +62,7 @@ type worker struct {
 	turns atomic.Uint64
 
 	active []*rxQueue
+	alarms alarms
 	queues int // attached; under Host.mu
 
 	mu       sync.Mutex
@@ -69,6 +70,7 @@ type worker struct {
 	hasReady atomic.Bool
 	sleeping atomic.Bool
 	wake     chan struct{}
+	timer    *time.Timer           // of the next alarm
 	fds      atomic.Pointer[fdSet] // nil until a queue is waited for by its descriptor
 	stopping atomic.Bool
 	done     chan struct{}
@@ -87,6 +89,7 @@ type rxQueue struct {
 	quiet    int         // times its descriptor was readable in vain
 	queued   atomic.Bool // in worker.ready or worker.active
 	removed  atomic.Bool
+	resume   alarm // after a pause
 }
 
 func newWorker(h *Host) *worker {
@@ -94,8 +97,10 @@ func newWorker(h *Host) *worker {
 		host:  h,
 		batch: ports.NewBatch(burstSize),
 		wake:  make(chan struct{}, 1),
+		timer: time.NewTimer(time.Hour),
 		done:  make(chan struct{}),
 	}
+	w.timer.Stop()
 	w.burst.scratch = &w.scratch
 	return w
 }
@@ -171,8 +176,9 @@ func (w *worker) run() {
 	debug.SetPanicOnFault(true) // see processLent
 	for turn := 0; !w.stopping.Load(); turn++ {
 		w.takeReady(turn)
+		w.ringAlarms()
 		if len(w.active) == 0 {
-			w.sleep()
+			w.sleep(w.untilAlarm())
 			w.clock = w.host.clock()
 			continue
 		}
@@ -204,7 +210,11 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 		q.queued.Store(false)
 		return false, true
 	}
-	if w.serve(q) {
+	served, paused := w.serve(q)
+	if paused {
+		return false, true
+	}
+	if served {
 		if q.idle > 0 { // it was worth it
 			q.patience = min(2*q.patience, mostPatience)
 		}
@@ -238,19 +248,36 @@ func (w *worker) takeReady(turn int) {
 	w.mu.Unlock()
 }
 
-// sleep waits until a queue is ready.
-func (w *worker) sleep() {
+// sleep waits until a queue is ready, or for a while unless that is 0.
+func (w *worker) sleep(atMost time.Duration) {
 	w.sleeping.Store(true)
 	if w.hasReady.Load() || w.stopping.Load() {
 		w.sleeping.Store(false)
 		return
 	}
-	if fds := w.fds.Load(); fds != nil {
-		fds.wait()
-	} else {
+	switch fds := w.fds.Load(); {
+	case fds != nil:
+		fds.wait(atMost)
+	case atMost == 0:
 		<-w.wake
+	default:
+		w.timer.Reset(atMost)
+		select {
+		case <-w.wake:
+			w.timer.Stop()
+		case <-w.timer.C:
+		}
 	}
 	w.sleeping.Store(false)
+}
+
+// pause leaves a queue alone for a while, whatever comes.
+func (w *worker) pause(q *rxQueue, d time.Duration) {
+	if q.resume.ring == nil {
+		q.resume.ring = func(w *worker) { w.active = append(w.active, q) }
+	}
+	q.port.count.paused.Add(1)
+	w.set(&q.resume, d)
 }
 
 // park stops polling a queue until it is rung for, and reports whether it did: not when frames have
@@ -272,29 +299,43 @@ func (w *worker) park(q *rxQueue) bool {
 }
 
 // serve receives one batch from a queue and runs it through the switch. It reports whether there
-// were frames.
-func (w *worker) serve(q *rxQueue) bool {
+// were frames, and whether the queue is not to be served for a while.
+func (w *worker) serve(q *rxQueue) (busy, paused bool) {
 	b := &w.burst
 	b.sw = q.port.sw
 	b.snap = b.sw.snap.Load()
 	b.in = b.snap.source(q.port.index)
 	if b.in == nil {
-		return false // not yet in the configuration
+		return false, false // not yet in the configuration
+	}
+	if m := b.in.maximum; m != nil {
+		frames, pause := m.frames(w.clock)
+		if pause > 0 {
+			w.pause(q, pause)
+			return false, true
+		}
+		w.batch.Limit(frames)
 	}
 	err := q.rx.Recv(w.batch)
 	b.frames = w.batch.Frames()
-	busy := len(b.frames) > 0
+	busy = len(b.frames) > 0
 	if busy {
 		b.clock, b.now, b.queue = w.clock, fdbTime(w.clock), q.number
+		if b.in.maximum != nil {
+			b.in.maximum.charge(b)
+		}
 		w.processLent(b)
 		w.batch.Reset()
 		q.rx.Release()
+	}
+	if b.in.maximum != nil {
+		w.batch.Limit(burstSize)
 	}
 	*b = burst{scratch: &w.scratch} // keep nothing alive
 	if err != nil {
 		w.host.queueFailed(q, err)
 	}
-	return busy
+	return busy, false
 }
 
 // processLent is process for frames in memory of others, who may take it away: a VMM that truncates the file which

@@ -32,6 +32,7 @@ func NewCollector(h *vswitch.Host, cfg *Config) prometheus.Collector {
 	c.hostFamilies = newHostFamilies(f)
 	c.switchFamilies = newSwitchFamilies(f)
 	c.extensionFamilies = newExtensionFamilies(f)
+	c.classFamilies = newClassFamilies(f)
 	c.portFamilies = newPortFamilies(f)
 	c.aclFamilies = newACLFamilies(f)
 	c.descs = f.descs
@@ -49,6 +50,7 @@ type collector struct {
 	hostFamilies
 	switchFamilies
 	extensionFamilies
+	classFamilies
 	portFamilies
 	aclFamilies
 

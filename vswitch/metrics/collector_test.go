@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -22,7 +23,7 @@ func prodLab(t *testing.T, cfg *metrics.Config) *lab {
 	wire := l.nic("eth0", ports.PipeConfig{Speed: 10_000_000_000})
 	l.nic("eth1", ports.PipeConfig{}).SetLink(false)
 	l.newSwitch("prod", &vswitch.SwitchConfig{
-		Type: vswitch.External, Uplink: "eth0", MaxAddresses: 1000,
+		Type: vswitch.External, Uplink: "eth0", MaxAddresses: 1000, QoS: &vswitch.QoSConfig{},
 		Extensions: []extension.Binding{
 			{Name: "sieve", Extension: sieve{}},
 			{Name: "mine", Extension: mine{}, FailOpen: true},
@@ -33,9 +34,11 @@ func prodLab(t *testing.T, cfg *metrics.Config) *lab {
 	vm2 := l.guest("vm2", vswitch.VNICConfig{
 		Switch: "prod", MAC: ports.MAC{6, 0, 0, 0, 0, 2},
 		AllowSpoofing: true, MaxDynamicAddresses: 4, StormLimit: 1000,
+		Bandwidth: vswitch.Bandwidth{MinWeight: 10, MaxRate: 80_000_000},
 	})
 	l.guest("vm3", vswitch.VNICConfig{Switch: "later"})
 
+	time.Sleep(time.Second) // the uplink may send a burst then
 	vm1.send(ports.Broadcast)
 	synctest.Wait() // one at a time, so that counters do not depend on who comes first
 	vm1.send(vm2.vnic.MAC())

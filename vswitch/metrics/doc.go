@@ -19,6 +19,11 @@
 // extension: hvswitch_extension_disabled, hvswitch_extension_failed,
 // hvswitch_extension_dropped_frames_total.
 //
+// Of each class of an uplink whose bandwidth is divided (vswitch.QoSConfig), with the labels switch and class, which is
+// a vNIC with a minimum or "default": hvswitch_class_queued_frames, hvswitch_class_queued_bytes,
+// hvswitch_class_transmit_frames_total, hvswitch_class_transmit_bytes_total, hvswitch_class_delay_seconds_total,
+// hvswitch_class_dropped_frames_total.
+//
 // Of each vNIC and NIC, with the labels switch and port: hvswitch_port_connected, hvswitch_port_link_up
 // and, where it is known, hvswitch_port_link_speed_bytes_per_second, hvswitch_port_receive_queues,
 // hvswitch_port_transmit_queues, hvswitch_port_mtu_bytes, hvswitch_port_receive_frames_total,
@@ -26,7 +31,8 @@
 // hvswitch_port_transmit_bytes_total, and with the label reason, the words of vswitch.DropReason,
 // hvswitch_port_dropped_frames_total. Directions are the switch's. Of vNICs
 // that have such a limit also hvswitch_port_learned_addresses_limit, hvswitch_port_ip_addresses_limit and
-// hvswitch_port_storm_limit_frames_per_second.
+// hvswitch_port_storm_limit_frames_per_second, and of those with a maximum bandwidth
+// hvswitch_port_maximum_bandwidth_bytes_per_second and hvswitch_port_pauses_total.
 //
 // Of each vNIC with an ACL, with the labels switch and port: hvswitch_acl_connections,
 // hvswitch_acl_connections_limit, hvswitch_acl_connections_created_total,
@@ -48,7 +54,8 @@
 // ACL, and up to 4 for each meter. 10,000 ports without ACL are 430,000 series and 43 MB of text, with
 // Config.SparseDrops 50,000 series and 4 MB.
 //
-// Workers may wait for two locks of those that a scrape takes: that of the forwarding database, taken once for
-// each switch to read a number, and that of the connections of a vNIC with an ACL, taken to copy its
+// Workers may wait for three locks of those that a scrape takes: that of the forwarding database, taken once for
+// each switch to read a number, that of an uplink whose bandwidth is divided, taken to copy the counts of its classes,
+// and that of the connections of a vNIC with an ACL, taken to copy its
 // counts and its meters. No lock is held while samples are sent.
 package metrics

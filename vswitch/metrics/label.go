@@ -11,6 +11,7 @@ import (
 // Names of labels, in the order in which a series has them.
 const (
 	labelAddress   = "address"
+	labelClass     = "class"
 	labelDirection = "direction"
 	labelExtension = "extension"
 	labelHost      = "host"

@@ -15,6 +15,7 @@ type portFamilies struct {
 	dropped            family
 	learnedLimit       family
 	ipLimit, stormRate family
+	maximum, paused    family
 }
 
 func newPortFamilies(c *catalog) portFamilies {
@@ -33,6 +34,8 @@ func newPortFamilies(c *catalog) portFamilies {
 		dropped:      c.counter("port_dropped_frames", "Frames dropped, by reason, at the port that they came from or did not reach.", labelPort, labelReason, labelSwitch),
 		learnedLimit: c.gauge("port_learned_addresses_limit", "MAC addresses learned at most at the vNIC, which may use others than its own.", labels...),
 		ipLimit:      c.gauge("port_ip_addresses_limit", "IP addresses that the guest may use at most beside those assigned to the vNIC.", labels...),
+		maximum:      c.gauge("port_maximum_bandwidth_bytes_per_second", "What the vNIC sends at most, as it takes of a wire.", labels...),
+		paused:       c.counter("port_pauses", "Times that a queue of the vNIC has waited for its maximum bandwidth.", labels...),
 		stormRate:    c.gauge("port_storm_limit_frames_per_second", "Frames that the guest may have flooded in a second.", labels...),
 	}
 }
@@ -84,7 +87,12 @@ func (s *scrape) vnic(v *vswitch.VNIC) {
 	s.sendBool(f.connected, v.Connected(), labels)
 	s.link(v.Link(), labels)
 	s.info(v.Info(), labels)
-	s.traffic(v.Stats(), labels)
+	st := v.Stats()
+	s.traffic(st, labels)
+	if cfg.Bandwidth.MaxRate != 0 {
+		s.send(f.maximum, float64(cfg.Bandwidth.MaxRate)/8, labels)
+		s.send(f.paused, float64(st.Paused), labels)
+	}
 	if cfg.AllowSpoofing {
 		s.send(f.learnedLimit, float64(cfg.MaxAddresses), labels)
 	}

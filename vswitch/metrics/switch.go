@@ -41,4 +41,7 @@ func (s *scrape) switchOf(sw *vswitch.Switch) {
 	for _, e := range sw.Extensions() {
 		s.extension(e, name)
 	}
+	for _, c := range sw.Classes() {
+		s.class(c, name)
+	}
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWeightsHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var report bytes.Buffer
+		require.NoError(t, run(t.Context(), &report, classes(), story()))
+		seconds := 0
+		for _, c := range story() {
+			seconds += c.seconds
+			require.Contains(t, report.String(), c.title)
+		}
+		require.Equal(t, seconds, strings.Count(report.String(), "  second "))
+		t.Log("\n" + report.String())
+		var pulled, whole int
+		for _, found := range regexp.MustCompile(`([\d.]+) Mbit/s: eth0 ([\d.]+), eth1 ([\d.]+)\n`).FindAllStringSubmatch(report.String(), -1) {
+			var rates []float64
+			for _, s := range found[1:] {
+				rate, err := strconv.ParseFloat(s, 64)
+				require.NoError(t, err)
+				rates = append(rates, rate)
+			}
+			if rates[2] == 0 {
+				pulled++
+				require.InDelta(t, 50, rates[1], 1)
+				continue
+			}
+			whole++
+			require.InDeltaSlice(t, []float64{100, 50, 50}, rates, 2)
+		}
+		require.Equal(t, 3, pulled)
+		require.Equal(t, seconds-3, whole)
+	})
+}
+
+func TestOtherSharesAreDifferences(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chapters := story()[:2]
+		chapters[1].senders = chapters[0].senders // the VMs are not quiet
+		wrong := classes()
+		l, err := newLab(wrong)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, l.close()) }()
+		l.planned[0].weight = 60 // the vNIC has 20
+		err = l.tell(t.Context(), io.Discard, chapters[0])
+		require.ErrorContains(t, err, "All want everything, second 1: management has ")
+		require.ErrorContains(t, err, "All want everything, second 3: VMs has ")
+	})
+}
+
+func TestLostBandwidthIsADifference(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, err := newLab(classes())
+		require.NoError(t, err)
+		defer func() { require.NoError(t, l.close()) }()
+		c := story()[0]
+		c.senders = nil
+		require.ErrorContains(t, l.tell(t.Context(), io.Discard, c), "second 1: the uplink carries 0.0 % of what it can")
+	})
+}
+
+func TestInterrupt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		require.ErrorIs(t, run(ctx, io.Discard, classes(), story()), context.Canceled)
+	})
+}

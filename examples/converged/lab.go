@@ -14,6 +14,7 @@ import (
 
 const (
 	switchName = "converged"
+	uplinkName = "team"
 	nicCount   = 2
 	nicRate    = 50_000_000 // bit/s
 )
@@ -47,18 +48,17 @@ func (l *lab) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.host.AddNIC("team", uplink); err != nil {
+	if _, err := l.host.AddNIC(uplinkName, uplink); err != nil {
 		return errors.Join(err, uplink.Close())
 	}
-	// What is divided is what the team says that it carries. The queues are short enough for the rest of a class
-	// that sends no more to be gone when the shares are looked at.
+	// What is divided is what the team says that it carries.
 	divided := &vswitch.QoSConfig{Mode: qos.Weight, QueueFrames: 512}
 	for _, c := range l.planned {
 		if c.name == theVMs {
 			divided.Default.MinWeight = c.weight
 		}
 	}
-	cfg := &vswitch.SwitchConfig{Type: vswitch.External, Uplink: "team", QoS: divided}
+	cfg := &vswitch.SwitchConfig{Type: vswitch.External, Uplink: uplinkName, QoS: divided}
 	if _, err := l.host.NewSwitch(switchName, cfg); err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (l *lab) joinNICs() (*team.Team, error) {
 		l.wires = append(l.wires, &wire{name: name, end: far, bytes: map[uint16]uint64{}})
 		members = append(members, team.Member{Backend: nic})
 	}
-	return team.New(members, &team.Config{Name: "team"})
+	return team.New(members, &team.Config{Name: uplinkName})
 }
 
 // plug adds a vNIC and returns who sends from it.

@@ -60,14 +60,22 @@ func TestOtherSharesAreDifferences(t *testing.T) {
 	})
 }
 
-func TestLostBandwidthIsADifference(t *testing.T) {
+func TestBandwidthThatIsNotThereIsADifference(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, err := newLab(classes())
 		require.NoError(t, err)
 		defer func() { require.NoError(t, l.close()) }()
 		c := story()[0]
+		require.NoError(t, l.tell(t.Context(), io.Discard, c))
+		s, err := l.measure(t.Context())
+		require.NoError(t, err)
+		found := l.differences(s, shares(l.planned, c.senders), 1)
+		require.Len(t, found, 2)
+		require.ErrorContains(t, found[0], "1 NICs carry ")
+		require.EqualError(t, found[1], "the uplink has 100 Mbit/s with 1 NICs")
+
 		c.senders = nil
-		require.ErrorContains(t, l.tell(t.Context(), io.Discard, c), "second 1: the uplink carries 0.0 % of what it can")
+		require.ErrorContains(t, l.tell(t.Context(), io.Discard, c), "second 1: 2 NICs carry 0.0 Mbit/s")
 	})
 }
 

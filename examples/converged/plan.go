@@ -49,8 +49,10 @@ type chapter struct {
 	seconds int
 }
 
-// settling is how long nobody looks after a change: queues empty, a NIC whose cable is back is used again.
-const settling = 500 * time.Millisecond
+const (
+	settling = 300 * time.Millisecond
+	patience = 20 * time.Second
+)
 
 func story() []chapter {
 	all := []string{"management", "migration", "cluster", theVMs}

@@ -33,6 +33,7 @@ type lan struct {
 	stations []*labStation
 	flows    []*flow
 	batch    *ports.Batch
+	renamed  int // frames that arrived from another address than that of their sender
 }
 
 // labStation is a guest of a host, or a machine at a physical switch.
@@ -69,6 +70,7 @@ const (
 	lanRound = 100 * time.Microsecond
 	lanLag   = 3 // rounds that a cable may hold a frame back
 	lanDepth = 1024
+	lanBurst = 128 // frames sent in a round
 
 	// lanNotice is after how long the ends of a cable see that it has been pulled: enough for what has left
 	// it to arrive.
@@ -255,7 +257,11 @@ func (l *lan) receive(s *labStation) {
 		n := l.batch.Len()
 		for _, p := range l.batch.Frames() {
 			if h := p.Head(); binary.BigEndian.Uint16(h[12:]) == 0x0800 { // and no announcement
-				l.arrived(s, l.flows[flowOf(p)], numberOf(p))
+				f := l.flows[flowOf(p)]
+				l.arrived(s, f, numberOf(p))
+				if ports.MAC(h[6:12]) != f.from.mac {
+					l.renamed++
+				}
 			}
 		}
 		l.batch.Reset()
@@ -297,6 +303,18 @@ func (l *lan) count() (of, lost int) {
 		}
 	}
 	return of, lost
+}
+
+// moves returns how often physical switches have seen an address at another port than before.
+func (l *lan) moves() (n uint64) {
+	for _, h := range l.hosts {
+		if h.Name()[0] == 'p' {
+			for _, a := range h.Switch("lan").Addresses() {
+				n += a.Moves
+			}
+		}
+	}
+	return n
 }
 
 // settle lets everything arrive.
@@ -365,10 +383,10 @@ func onLAN(t *testing.T, m team.Mode, d team.Distribution) {
 		quarter /= 4 // a bare team has had a million
 	}
 	sent, events := 0, 0
-	burst := make([]*flow, 0, 65)
+	burst := make([]*flow, 0, lanBurst+1)
 	some := func() {
 		burst = burst[:0]
-		for range 64 {
+		for range lanBurst {
 			// Some flows are elephants, so that there is something to balance.
 			burst = append(burst, often[min(l.rnd.IntN(len(often)), l.rnd.IntN(len(often)))])
 		}
@@ -409,6 +427,7 @@ func onLAN(t *testing.T, m team.Mode, d team.Distribution) {
 	busy(quarter, nil)
 	_, lost := l.count()
 	require.Zero(t, lost, "nothing happened")
+	require.Zero(t, l.moves(), "nothing happened")
 
 	pulled := slices.DeleteFunc(slices.Clone(l.cables), func(c *cable) bool { return c.host == "" })
 	var out *cable
@@ -452,9 +471,11 @@ func onLAN(t *testing.T, m team.Mode, d team.Distribution) {
 	}
 	t.Logf("%d frames sent; up to the last quarter %d of %d lost in %d changes of cables, %d failovers; %d buckets moved, %d announcements, %d copies and %d reflections dropped",
 		sent, before, of, events, failovers, moved, announced, drops[team.ElsewhereToo], drops[team.Reflected])
+	rewrites := m == team.SwitchIndependent && d != team.HyperVPort
+	require.Equal(t, rewrites, l.renamed > 0, "%d frames came from the address of a member", l.renamed)
 	require.Greater(t, events, 10)
 	require.NotZero(t, failovers)
-	require.Less(t, before, events*64*20, "what was sent in two milliseconds around each change")
+	require.Less(t, before, events*lanBurst*20, "what was sent in two milliseconds around each change")
 	if m == team.SwitchIndependent {
 		require.NotZero(t, announced)
 		require.NotZero(t, drops[team.ElsewhereToo])

@@ -1,7 +1,6 @@
 package team_test
 
 import (
-	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,9 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/hvswitch/hvswitch/ports"
-	"github.com/hvswitch/hvswitch/ports/portstest"
 	"github.com/hvswitch/hvswitch/team"
+	"github.com/hvswitch/hvswitch/team/lacp"
 )
 
 // ovs is Open vSwitch with its userspace datapath: a bridge with bond0 of far0 and far1, and port h0.
@@ -109,59 +107,6 @@ func (o *ovs) attached() int {
 	return strings.Count(o.appctl("lacp/show"), "current attached")
 }
 
-func await(t *testing.T, limit time.Duration, what string, so func() bool) {
-	t.Helper()
-	for end := time.Now().Add(limit); !so(); time.Sleep(20 * time.Millisecond) {
-		require.True(t, time.Now().Before(end), what)
-	}
-}
-
-// serve receives from a team until the test ends, and counts frames by flow.
-func serve(t *testing.T, tm *team.Team) (count func(flow int) int) {
-	var mu sync.Mutex
-	seen := map[int]int{}
-	stop, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		b := ports.NewBatch(64)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			n := 0
-			for i := range tm.Info().RxQueues {
-				q := tm.Rx(i)
-				b.Reset()
-				_ = q.Recv(b)
-				n += b.Len()
-				mu.Lock()
-				for _, f := range b.Frames() {
-					if h := f.Head(); len(h) >= 50 && binary.BigEndian.Uint16(h[12:]) == 0x0800 {
-						seen[flowOf(f)]++
-					}
-				}
-				mu.Unlock()
-				b.Reset()
-				q.Release()
-			}
-			if n == 0 {
-				time.Sleep(time.Millisecond)
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		close(stop)
-		<-done
-	})
-	return func(flow int) int {
-		mu.Lock()
-		defer mu.Unlock()
-		return seen[flow]
-	}
-}
-
 func TestLACPWithOpenVSwitch(t *testing.T) {
 	for name, c := range map[string]struct {
 		bond    string
@@ -184,66 +129,19 @@ func TestLACPWithOpenVSwitch(t *testing.T) {
 			tm, err := team.New(members, &c.cfg)
 			require.NoError(t, err)
 			t.Cleanup(func() { tm.Close() })
-			count := serve(t, tm)
-			host := portstest.Interface(t, "e0")
-
+			l := newLink(t, tm, "e0")
 			both := func(when string) {
 				t.Helper()
 				start := time.Now()
 				await(t, 40*time.Second, "LACP does not form "+when, func() bool { return len(inUse(tm)) == 2 && o.attached() == 2 })
 				t.Logf("%s: formed after %v", when, time.Since(start).Round(10*time.Millisecond))
 			}
-			// Whatever is sent arrives once.
-			traffic := func(round int) {
-				t.Helper()
-				var out []*ports.Frame
-				for i := range 32 {
-					out = append(out, numbered(udpFrame(vnicOf(1), hostOf(1), i, 100), round+i, 0))
-				}
-				await(t, 5*time.Second, "nothing arrives", func() bool { // until the switch forwards
-					_, err := tm.Tx(0).Send([]*ports.Frame{numbered(udpFrame(vnicOf(1), hostOf(1), 99, 100), round+99, 0)})
-					require.NoError(t, err)
-					p, ok := host.Take(50 * time.Millisecond)
-					return ok && binary.BigEndian.Uint32(p.Bytes[42:]) == uint32(round+99)
-				})
-				time.Sleep(50 * time.Millisecond)
-				for {
-					if _, ok := host.Take(20 * time.Millisecond); !ok {
-						break
-					}
-				}
-				n, err := tm.Tx(0).Send(out)
-				require.NoError(t, err)
-				require.Equal(t, len(out), n)
-				got := map[uint32]int{}
-				for {
-					p, ok := host.Take(300 * time.Millisecond)
-					if !ok {
-						break
-					}
-					if binary.BigEndian.Uint16(p.Bytes[12:]) == 0x0800 { // and no announcement
-						got[binary.BigEndian.Uint32(p.Bytes[42:])]++
-					}
-				}
-				require.Len(t, got, len(out))
-				for _, n := range got {
-					require.Equal(t, 1, n)
-				}
-				for i := range 32 {
-					f := numbered(udpFrame(hostOf(1), vnicOf(1), i, 100), round+200+i, 0)
-					require.NoError(t, host.Put(portstest.Packet{Bytes: f.Head()}))
-				}
-				time.Sleep(300 * time.Millisecond)
-				for i := range 32 {
-					require.Equal(t, 1, count(round+200+i))
-				}
-			}
 			both("at first")
-			traffic(0)
+			l.traffic()
 
 			ip(t, "link set far0 down") // the cable is pulled
 			await(t, time.Second, "the loss of the link is not seen", func() bool { return len(inUse(tm)) == 1 })
-			traffic(1000)
+			l.traffic()
 			ip(t, "link set far0 up")
 			both("after the cable was pulled")
 
@@ -252,8 +150,73 @@ func TestLACPWithOpenVSwitch(t *testing.T) {
 				await(t, 10*time.Second, "its silence is not noticed", func() bool { return !tm.Link().Up })
 				o.startSwitch()
 				both("after the partner was restarted")
-				traffic(2000)
+				l.traffic()
 			}
 		})
+	}
+}
+
+// A cable is put into another switch, which has an aggregation of its own, and back again.
+func TestMemberMovesToAnotherOpenVSwitch(t *testing.T) {
+	for name, short := range map[string]bool{"short": true, "long": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newNamespace(t)
+			members := veths(t, 3)
+			ip(t, "link add h0 type veth peer name e0")
+			ip(t, "link set h0 up")
+			ip(t, "link set e0 up")
+			o := newOVS(t, "bond_mode=balance-tcp lacp=active other_config:lacp-time=fast")
+			o.vsctl("add-bond-iface bond0 far2")
+			o.vsctl("add-br br1 -- set bridge br1 datapath_type=netdev other_config:hwaddr=02:00:00:00:0b:01")
+			tm, err := team.New(members, &team.Config{Mode: team.LACP, Distribution: team.AddressHash, Short: short, MAC: macOf(1)})
+			require.NoError(t, err)
+			t.Cleanup(func() { tm.Close() })
+			l := newLink(t, tm, "e0")
+			all := func() bool { return len(inUse(tm)) == 3 && o.attached() == 3 }
+			await(t, 40*time.Second, "LACP does not form", all)
+			l.traffic()
+			partner := states(tm)[0].Partner.System
+
+			ip(t, "link set far2 down")
+			o.vsctl("del-bond-iface bond0 far2 -- add-port br1 far2 -- set port far2 lacp=active other_config:lacp-time=fast")
+			ip(t, "link set far2 up")
+			await(t, 40*time.Second, "the other switch is not seen", func() bool {
+				s := states(tm)[2]
+				return s.Receive == lacp.ReceiveCurrent && s.Partner.System != partner
+			})
+			require.Equal(t, lacp.Unselected, states(tm)[2].Selection)
+			require.Equal(t, []string{"near0", "near1"}, inUse(tm))
+			l.traffic()
+
+			ip(t, "link set far2 down")
+			o.vsctl("del-port br1 far2 -- add-bond-iface bond0 far2")
+			ip(t, "link set far2 up")
+			await(t, 40*time.Second, "LACP does not form again", all)
+			require.Equal(t, partner, states(tm)[2].Partner.System)
+			l.traffic()
+		})
+	}
+}
+
+func TestPassiveEndsNeverForm(t *testing.T) {
+	newNamespace(t)
+	members := veths(t, 2)
+	ip(t, "link add h0 type veth peer name e0")
+	ip(t, "link set h0 up")
+	ip(t, "link set e0 up")
+	o := newOVS(t, "bond_mode=balance-tcp lacp=passive other_config:lacp-time=fast")
+	tm, err := team.New(members, &team.Config{Mode: team.LACP, Passive: true, Short: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { tm.Close() })
+	newLink(t, tm, "e0")
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		require.Empty(t, inUse(tm))
+		require.Zero(t, o.attached())
+	}
+	for _, s := range states(tm) {
+		require.Zero(t, s.Counters.Received)
+		require.Zero(t, s.Counters.Sent)
+		require.True(t, s.Actor.State.Has(lacp.Defaulted))
 	}
 }

@@ -60,7 +60,7 @@ func (c *commit) run() (revision uint64, err error) {
 	c.mine = mark{0, c.id}
 	c.mu.Unlock()
 	for {
-		after, t, err := c.prepare()
+		online, after, t, err := c.prepare()
 		if err != nil {
 			return 0, c.unknown(err)
 		}
@@ -71,7 +71,7 @@ func (c *commit) run() (revision uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		at, err := c.publish(t, parts, after)
+		at, err := c.publish(online, c.subject(t), parts, after)
 		if err == nil {
 			err = c.await(at)
 		} else if isConflict(err) {
@@ -97,14 +97,14 @@ func (c *commit) unknown(err error) error {
 const partsTimeout = 2 * time.Second
 
 // prepare waits until the replica is as far as the log, and makes the transaction; nil if it has been
-// made, at the number returned.
-func (c *commit) prepare() (after uint64, t *transaction, err error) {
+// made, at the number returned. online is as in Store.
+func (c *commit) prepare() (online context.Context, after uint64, t *transaction, err error) {
 	var waited time.Time
 	for {
 		c.mu.Lock()
 		if c.mine.seq != 0 {
 			defer c.mu.Unlock()
-			return c.mine.seq, nil, nil
+			return nil, c.mine.seq, nil, nil
 		}
 		if !c.r.whole {
 			c.r.whole = true
@@ -114,7 +114,7 @@ func (c *commit) prepare() (after uint64, t *transaction, err error) {
 		if c.online != nil && c.r.loaded {
 			if !c.partial || !waited.IsZero() && time.Since(waited) >= partsTimeout {
 				defer c.mu.Unlock()
-				return c.r.seen, c.r.prepare(c.changes), nil
+				return c.online, c.r.seen, c.r.prepare(c.changes), nil
 			}
 			if waited.IsZero() {
 				waited = time.Now()
@@ -122,7 +122,7 @@ func (c *commit) prepare() (after uint64, t *transaction, err error) {
 		}
 		c.mu.Unlock()
 		if err := c.wait(progress, partsTimeout); err != nil {
-			return 0, nil, err
+			return nil, 0, nil, err
 		}
 	}
 }
@@ -156,12 +156,20 @@ func (c *commit) await(seq uint64) error {
 	}
 }
 
-// publish sends the parts of a transaction, and returns the number of the last.
-func (c *commit) publish(t *transaction, parts [][]byte, after uint64) (uint64, error) {
-	subject := c.subject(t)
+// publishTimeout is how long the server may take to answer.
+const publishTimeout = 5 * time.Second
+
+// publish sends the parts of a transaction, and returns the number of the last. When the session ends
+// the answer is not waited for, as it may be lost.
+func (c *commit) publish(online context.Context, subject string, parts [][]byte, after uint64) (uint64, error) {
+	ctx, cancel := context.WithCancel(c.ctx)
+	defer cancel()
+	defer context.AfterFunc(online, cancel)()
 	for i, p := range parts {
+		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		c.sent = c.sent || i == len(parts)-1
-		_, err := c.js.Publish(c.ctx, subject, p, jetstream.WithExpectLastSequence(after+uint64(i)))
+		_, err := c.js.Publish(ctx, subject, p, jetstream.WithExpectLastSequence(after+uint64(i)))
+		cancel()
 		if err != nil {
 			return 0, err
 		}
@@ -186,4 +194,3 @@ const (
 func (s *Store) maxMessage() int {
 	return max(smallest, min(largest, int(s.nc.MaxPayload()/2)))
 }
-

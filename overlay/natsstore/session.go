@@ -99,6 +99,7 @@ type session struct {
 	end     uint64 // that of the log, if its last message is not there any more
 	parts   [][]byte
 	part    message // the newest one
+	cut     uint64  // of a message that is suspect
 }
 
 // follow runs a session until it fails.
@@ -141,8 +142,11 @@ func (s *Store) follow() error {
 		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			if s.more() {
+			switch {
+			case s.more():
 				return errAgain
+			case ctx.Err() != nil:
+				return errLost
 			}
 			return err
 		}
@@ -153,7 +157,11 @@ func (s *Store) follow() error {
 		if m.Sequence.Consumer != next {
 			return errLost
 		}
-		if err := n.take(msg.Data(), m.Sequence.Stream); err != nil {
+		err = n.take(msg.Data(), m.Sequence.Stream)
+		if errors.Is(err, errCut) {
+			err = n.suspect(m.Sequence.Stream)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -373,16 +381,33 @@ func join(parts [][]byte) []byte {
 	return b
 }
 
+// errCut says that a message cuts the log at one that has not been read.
+var errCut = errors.New("the log is cut further than it was read")
+
 // takeCut takes note that the log is cut up to the cut before, which must have been read.
 func (n *session) takeCut(m *message, seq uint64) error {
 	if m.cut > max(n.r.cut, n.start-1) {
-		return fmt.Errorf("%w: the log was cut at %d", errMissed, m.cut)
+		n.cut = m.cut
+		return errCut
 	}
 	n.r.cut = max(n.r.cut, seq)
 	n.size = 0
 	if seq > n.r.tip.seq {
 		n.r.tip = mark{seq, m.id}
 	}
+	return nil
+}
+
+// suspect finds out whether the log was really cut.
+func (n *session) suspect(seq uint64) error {
+	info, err := n.log.Info(n.ctx)
+	if err != nil {
+		return err
+	}
+	if info.State.FirstSeq > n.cut {
+		return fmt.Errorf("%w: the log was cut at %d", errMissed, n.cut)
+	}
+	n.refuse(seq, fmt.Errorf("cuts the log at %d, where there is no cut", n.cut))
 	return nil
 }
 

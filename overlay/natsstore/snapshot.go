@@ -79,7 +79,11 @@ func (s *Store) readSnapshots(ctx context.Context, ids []overlay.RDID, take func
 	return context.Cause(ctx)
 }
 
-// readEntry returns the entry of a network, nil if there is none, and its sequence number in the bucket.
+// errCorrupt says that an entry of the bucket is none.
+var errCorrupt = errors.New("entry is corrupt")
+
+// readEntry returns the entry of a network, nil if there is none, and its sequence number in the bucket,
+// also with errCorrupt.
 func (s *Store) readEntry(ctx context.Context, b jetstream.Stream, id overlay.RDID) (*snapshot, uint64, error) {
 	msg, err := b.GetLastMsgForSubject(ctx, s.entrySubject(id))
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -89,8 +93,11 @@ func (s *Store) readEntry(ctx context.Context, b jetstream.Stream, id overlay.RD
 		return nil, 0, err
 	}
 	e, err := decodeSnapshot(msg.Data)
-	if err != nil {
+	if errors.Is(err, errNewer) {
 		return nil, 0, err
+	}
+	if err != nil {
+		return nil, msg.Sequence, fmt.Errorf("%w: %w", errCorrupt, err)
 	}
 	return &e, msg.Sequence, nil
 }
@@ -110,7 +117,10 @@ func (s *Store) readSnapshot(ctx context.Context, b jetstream.Stream, id overlay
 			break
 		}
 	}
-	return e, seq, e.check()
+	if err := e.check(); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", errCorrupt, err)
+	}
+	return e, seq, nil
 }
 
 // writeSnapshot puts a snapshot into the bucket unless there is a newer one, and returns the revision of
@@ -133,7 +143,7 @@ func (s *Store) writeSnapshot(ctx context.Context, b jetstream.Stream, id overla
 	}
 	for {
 		old, seq, err := s.readEntry(ctx, b, id)
-		if err != nil {
+		if err != nil && !errors.Is(err, errCorrupt) {
 			return 0, err
 		}
 		if old != nil && old.at.seq >= at.seq {
@@ -220,15 +230,22 @@ func (s *Store) cut(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	_, err = s.js.Publish(ctx, s.cutSubject(), encodeCut(newID(), before), jetstream.WithExpectLastSequencePerSubject(before))
+	log, err := s.js.Stream(ctx, s.o.Name)
+	if err != nil {
+		return err
+	}
+	last := uint64(0) // cut, also one that was refused
+	switch msg, err := log.GetLastMsgForSubject(ctx, s.cutSubject()); {
+	case err == nil:
+		last = msg.Sequence
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return err
+	}
+	_, err = s.js.Publish(ctx, s.cutSubject(), encodeCut(newID(), before), jetstream.WithExpectLastSequencePerSubject(last))
 	if isConflict(err) {
 		return nil // another process has done the same
 	}
 	if err != nil || before == 0 {
-		return err
-	}
-	log, err := s.js.Stream(ctx, s.o.Name)
-	if err != nil {
 		return err
 	}
 	return log.Purge(ctx, jetstream.WithPurgeSequence(before+1))

@@ -53,6 +53,32 @@ type commit struct {
 	changes []overlay.Change
 	id      uint64
 	sent    bool
+
+	conflicts int
+}
+
+// turn says that other committers wait, for one whose transactions take so long to make that somebody
+// else was always faster, or for the parts of a large one.
+type turn struct {
+	id    uint64 // of the transaction; 0 for none
+	since time.Time
+}
+
+const (
+	patience    = 2               // conflicts before a turn is asked for
+	turnTimeout = 5 * time.Second // of one whose process is gone
+)
+
+// askForTurn asks the others to wait, and returns where that stands in the log.
+func (c *commit) askForTurn(online context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(c.ctx, publishTimeout)
+	defer cancel()
+	defer context.AfterFunc(online, cancel)()
+	ack, err := c.js.Publish(ctx, c.turnSubject(), appendHeader(nil, turnMessage, c.id))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 func (c *commit) run() (revision uint64, err error) {
@@ -72,13 +98,19 @@ func (c *commit) run() (revision uint64, err error) {
 			return 0, err
 		}
 		at, err := c.publish(online, c.subject(t), parts, after)
+		if isConflict(err) {
+			at = after + 1
+			if c.conflicts++; c.conflicts < patience {
+				err = nil
+			} else {
+				at, err = c.askForTurn(online)
+			}
+		}
 		if err == nil {
 			err = c.await(at)
-		} else if isConflict(err) {
-			err = c.await(after + 1)
 		} else if c.ctx.Err() == nil {
 			c.log.Warn("policy store: commit", "store", c.o.Name, "error", err)
-			err = c.pause(minRetry)
+			err = c.wait(nil, minRetry)
 		}
 		if err != nil {
 			return 0, c.unknown(err)
@@ -93,13 +125,12 @@ func (c *commit) unknown(err error) error {
 	return err
 }
 
-// partsTimeout is how long the parts of another transaction are waited for.
-const partsTimeout = 2 * time.Second
+// look is how often what is waited for is looked at anyway.
+const look = time.Second
 
 // prepare waits until the replica is as far as the log, and makes the transaction; nil if it has been
 // made, at the number returned. online is as in Store.
 func (c *commit) prepare() (online context.Context, after uint64, t *transaction, err error) {
-	var waited time.Time
 	for {
 		c.mu.Lock()
 		if c.mine.seq != 0 {
@@ -110,18 +141,14 @@ func (c *commit) prepare() (online context.Context, after uint64, t *transaction
 			c.r.whole = true
 			c.reload()
 		}
-		progress := c.progress
-		if c.online != nil && c.r.loaded {
-			if !c.partial || !waited.IsZero() && time.Since(waited) >= partsTimeout {
-				defer c.mu.Unlock()
-				return c.online, c.r.seen, c.r.prepare(c.changes), nil
-			}
-			if waited.IsZero() {
-				waited = time.Now()
-			}
+		others := c.turn.id != 0 && c.turn.id != c.id && time.Since(c.turn.since) < turnTimeout
+		if c.online != nil && c.r.loaded && !others {
+			defer c.mu.Unlock()
+			return c.online, c.r.seen, c.r.prepare(c.changes), nil
 		}
+		progress := c.progress
 		c.mu.Unlock()
-		if err := c.wait(progress, partsTimeout); err != nil {
+		if err := c.wait(progress, look); err != nil {
 			return nil, 0, nil, err
 		}
 	}
@@ -139,8 +166,6 @@ func (c *commit) wait(progress chan struct{}, d time.Duration) error {
 	return nil
 }
 
-func (c *commit) pause(d time.Duration) error { return c.wait(nil, d) }
-
 // await waits until the replica has seen a message, or has to be looked at again.
 func (c *commit) await(seq uint64) error {
 	for {
@@ -150,7 +175,7 @@ func (c *commit) await(seq uint64) error {
 		if done {
 			return nil
 		}
-		if err := c.wait(progress, partsTimeout); err != nil {
+		if err := c.wait(progress, look); err != nil {
 			return err
 		}
 	}

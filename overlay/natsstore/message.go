@@ -17,6 +17,7 @@ const (
 	transactionMessage = 1
 	cutMessage         = 2
 	snapshotEntry      = 3
+	turnMessage        = 4
 )
 
 // errNewer says that a message is of a later version of this package. Unlike others it cannot be left
@@ -103,6 +104,7 @@ func decodeMessage(b []byte) (m message, err error) {
 		if len(d.b) != 0 {
 			d.fail(errors.New("has bytes behind its end"))
 		}
+	case turnMessage:
 	default:
 		if d.err == nil {
 			d.fail(fmt.Errorf("is of unknown kind %d", m.kind))

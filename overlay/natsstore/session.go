@@ -198,7 +198,7 @@ func (n *session) open() (err error) {
 		n.start = first
 	}
 	n.mu.Lock()
-	n.r.seen, n.partial = n.start-1, false
+	n.r.seen, n.turn = n.start-1, turn{}
 	n.mu.Unlock()
 	return nil
 }
@@ -321,7 +321,6 @@ func (n *session) take(data []byte, seq uint64) error {
 	n.pending -= min(n.pending, 1)
 	n.r.seen = seq
 	n.size += len(data)
-	n.partial = false
 	defer n.moved()
 	m, err := decodeMessage(data)
 	switch {
@@ -332,6 +331,9 @@ func (n *session) take(data []byte, seq uint64) error {
 		return nil
 	case m.kind == cutMessage:
 		return n.takeCut(&m, seq)
+	case m.kind == turnMessage:
+		n.turn = turn{m.id, time.Now()}
+		return nil
 	case m.after+uint64(m.part)+1 != seq:
 		n.refuse(seq, fmt.Errorf("was made to stand at %d", m.after+uint64(m.part)+1))
 		return nil
@@ -344,9 +346,10 @@ func (n *session) take(data []byte, seq uint64) error {
 	}
 	n.parts, n.part = append(n.parts, m.payload), m
 	if m.part+1 < m.parts {
-		n.partial = true
+		n.turn = turn{m.id, time.Now()}
 		return nil
 	}
+	n.turn = turn{} // was it not its own, others waited for it long enough
 	payload := join(n.parts)
 	n.parts = nil
 	t, err := decodeTransaction(payload)

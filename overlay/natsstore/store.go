@@ -49,9 +49,9 @@ type Store struct {
 	online   context.Context       // of the session, while the replica is as far as the log; else nil
 	session  context.CancelFunc    // ends the session
 	again    context.CancelFunc    // ends it to follow other networks; nil when it looks for them anyway
-	partial  bool                  // the newest message is a part of a transaction, and others follow
 	mine     mark                  // the transaction being made here; seq is 0 until it is in the replica
-	size     int                   // bytes of the log since the newest cut
+	turn     turn
+	size     int // bytes of the log since the newest cut
 	cutting  bool
 }
 
@@ -222,6 +222,7 @@ func (s *Store) reload() {
 
 func (s *Store) cutSubject() string  { return s.o.Name + ".cut" }
 func (s *Store) manySubject() string { return s.o.Name + ".many" }
+func (s *Store) turnSubject() string { return s.o.Name + ".turn" }
 
 func (s *Store) subject(t *transaction) string {
 	switch len(t.networks) {

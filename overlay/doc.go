@@ -46,6 +46,10 @@
 // leads only to subnets of its own routing domain. So who controls a VM speaks for that VM alone, and who
 // controls a host, or forges its PA, for the VMs on that host.
 //
+// A host that gets a frame for a VM that has moved tells the sender where it is, or that it is unknown there.
+// It is obeyed by hosts whose records say that the VM is on it, for that VM alone and until the policy says
+// more; see Config.NoRedirects.
+//
 // Whoever can forge the PA of a host in the provider network is that host: that network must see to it
 // that nobody can (RFC 7637, section 5).
 package overlay

@@ -39,6 +39,7 @@ const (
 	DropSelf            // back to where it came from
 	DropAnswered        // a question that was answered, or that needs no answer
 	DropNoMember        // nobody else in the virtual subnet
+	DropControl         // a redirect or unreachable of another host, which has been obeyed
 
 	// Those of an Underlay follow.
 
@@ -79,6 +80,7 @@ var dropNames = [drops]string{
 	DropSelf:            "to its own source",
 	DropAnswered:        "answered",
 	DropNoMember:        "no other member",
+	DropControl:         "redirect or unreachable",
 	DropNoRoom:          "no room",
 	DropLinkDown:        "link down",
 	DropRefused:         "refused by the device",

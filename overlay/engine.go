@@ -22,6 +22,8 @@ type Engine struct {
 	snap      atomic.Pointer[snapshot]
 	neighbors neighbors
 	inquiries limiter // that come of frames from the provider network
+	told      [tellers]limiter
+	obeyed    limiter
 
 	changedCA, changedMAC versions // of the tables of records
 }
@@ -127,7 +129,8 @@ func (p *Port) Close() {
 	e.snap.Store(&s)
 }
 
-// Records returns the lookup records in no particular order, as they are when the iteration begins.
+// Records returns the lookup records in no particular order, as they are when the iteration begins: those of
+// the policy, but as messages of other hosts have changed them for a while.
 func (e *Engine) Records() iter.Seq[LookupRecord] {
 	return func(yield func(LookupRecord) bool) {
 		s := e.snap.Load()

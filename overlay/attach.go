@@ -41,8 +41,8 @@ type Underlay struct {
 	done sync.WaitGroup
 }
 
-// expiry is how often learned addresses are looked through.
-const expiry = 5 * time.Second
+// expiry is how often it is looked what has become old.
+const expiry = time.Second
 
 // NewUnderlay makes a device that of an engine, which has no other. The engine must fit it: the MTU of its
 // configuration is at most that of the device, and its offloads are the device's. Close closes the device;

@@ -14,8 +14,8 @@ type detour struct {
 }
 
 const (
-	redirectAge    = time.Minute     // then the old place is asked again
-	unreachableAge = 5 * time.Second // as redirectAge
+	redirectAge    = time.Minute // then the old place is asked again
+	unreachableAge = time.Second // a host may not know yet of a VM that is to come
 	detourPause    = 100 * time.Millisecond
 )
 

@@ -20,9 +20,14 @@ func (w *Worker) Inbound(now time.Duration, frames []*ports.Frame) []Output {
 	for i, f := range frames {
 		w.src = i
 		var e Encapsulated
+		in := arrived{f.Head(), ethernetLen}
+		tagged := f.VLAN.Present()
 		switch d := p.decoder.Decap(f, &e); d {
 		case 0:
-			w.inbound(f, &e)
+			if !tagged && e.VLAN.Present() { // it was among the bytes
+				in = arrived{in.head[tagLen:], ethernetLen}
+			}
+			w.inbound(f, in, &e)
 		case DropNotTunnel:
 			w.underlay(f)
 		default:
@@ -32,7 +37,7 @@ func (w *Worker) Inbound(now time.Duration, frames []*ports.Frame) []Output {
 	return w.out
 }
 
-func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
+func (w *Worker) inbound(f *ports.Frame, in arrived, e *Encapsulated) {
 	p := w.snap.provider
 	i := p.local(e.Dst)
 	if i < 0 || p.Addresses[i].MAC != e.DstMAC {
@@ -43,12 +48,15 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 		w.drop(f, DropProviderVLAN)
 		return
 	}
+	b, h := f.Head(), &w.h
+	m := w.snap.members.get(uint32(e.VSID))
 	sub := w.snap.subnets.get(uint32(e.VSID))
 	if sub == nil {
+		h.Parse(b, f.Len())
 		w.drop(f, DropUnknownVSID)
+		w.gone(f, in, e, nil, m)
 		return
 	}
-	b, h := f.Head(), &w.h
 	h.Parse(b, f.Len())
 	if h.Reason != header.OK || h.Flags&header.Tagged != 0 {
 		w.drop(f, DropMalformed)
@@ -58,7 +66,9 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 		w.drop(f, DropOffload)
 		return
 	}
-	m := w.snap.members.get(uint32(e.VSID))
+	if w.control(f, m, e) {
+		return
+	}
 	dst, src := ports.MAC(b), ports.MAC(b[6:])
 	var ok bool
 	if src == sub.router {
@@ -98,11 +108,13 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 			return
 		}
 	}
-	if sub.Unknown == FloodUnknown && w.recordOfMAC(sub.VSID, macWord(dst)) == nil {
+	rec := w.recordOfMAC(sub.VSID, macWord(dst))
+	if sub.Unknown == FloodUnknown && rec == nil {
 		w.spread(f, m)
 		return
 	}
 	w.drop(f, DropNotHere)
+	w.gone(f, in, e, rec, m)
 }
 
 // from reports whether a frame comes from the host where its sender lives.

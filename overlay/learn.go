@@ -51,7 +51,8 @@ func (w *writer) forget(n *entry) {
 }
 
 // Expire forgets the customer addresses that have not been seen for Config.LearnedAge, and those of VMs
-// that have no record any more. It is to be called every few seconds, with the time that workers get.
+// that have no record any more, and what other hosts said about where VMs are, a minute after. It is to be
+// called every few seconds, with the time that workers get.
 func (e *Engine) Expire(now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,13 +66,12 @@ func (e *Engine) Expire(now time.Duration) {
 		}
 		return true
 	})
-	if len(old) == 0 {
-		return
-	}
 	ed := new(edit)
 	for i := range old {
 		s.learned.remove(ed, &old[i])
 		e.w.forget(&old[i])
 	}
-	e.snap.Store(&s)
+	if e.w.endDetours(e, &s, ed, now) || len(old) > 0 {
+		e.publish(&s, ed)
+	}
 }

@@ -46,7 +46,7 @@ func (w *Worker) outbound(f *ports.Frame, p *Port, sub *subnet) {
 		return
 	}
 	src, ok := w.sender(b, h, p, sub)
-	if !ok {
+	if !ok || w.forgesControl(b, h) {
 		w.drop(f, DropSource)
 		return
 	}

@@ -36,6 +36,13 @@ var packages = map[string]string{
 	"dnsmasq": "dnsmasq-base",
 	"radvd":   "radvd",
 	"udhcpc":  "udhcpc",
+	"tshark":  "tshark",
+	"dumpcap": "wireshark-common",
+
+	"ovs-vswitchd": "openvswitch-switch",
+	"ovs-vsctl":    "openvswitch-switch",
+	"ovsdb-server": "openvswitch-switch",
+	"ovsdb-tool":   "openvswitch-switch",
 }
 
 // needs skips the test when the machine lacks a program or TAP devices.

@@ -7,16 +7,16 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 )
 
-// Concerns reports whether Inbound is to see a frame of the provider network that is in a VLAN of it, 0 for
+// Concerns reports whether Worker.Inbound is to see a frame of the provider network that is in a VLAN of it, 0 for
 // none: it is to the MAC address of a provider address there or, by ARP or Neighbor Discovery, to all.
 // Others are as if Inbound dropped them as DropNotTunnel. The frame, with its tag beside it, is not
 // changed.
-func (w *Worker) Concerns(f *ports.Frame, vlan uint16) bool {
+func (e *Engine) Concerns(f *ports.Frame, vlan uint16) bool {
 	b := f.Head()
 	if len(b) < ethernetLen {
 		return false
 	}
-	p := w.e.snap.Load().provider
+	p := e.snap.Load().provider
 	group := b[0]&1 != 0
 	for i := range p.Addresses {
 		if a := &p.Addresses[i]; a.VLAN == vlan && (group || a.MAC == ports.MAC(b)) {

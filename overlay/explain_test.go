@@ -111,6 +111,6 @@ func TestConcerns(t *testing.T) {
 		"cut off":            {frameOf(tunneled.Head()[:13]), 9, false},
 		"cut off behind ARP": {frameOf(append(append(ports.Broadcast[:], h.mac[:]...), 0x86, 0xdd)), 9, false},
 	} {
-		require.Equal(t, c.is, h.w.Concerns(c.f, c.vlan), name)
+		require.Equal(t, c.is, h.e.Concerns(c.f, c.vlan), name)
 	}
 }

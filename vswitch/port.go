@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hvswitch/hvswitch/internal/guard"
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
@@ -48,6 +49,9 @@ type portView struct {
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions
+	vsid         overlay.VSID      // of the virtual subnet of the vNIC; 0 when it is in a VLAN
+	tenant       *overlay.Port     // its place there
+	overlay      *overlayOf        // of the switch; of an uplink and of vNICs in virtual subnets only
 	injected     bool              // nobody's port: extensions send from it
 	protected    bool
 	blockUnknown bool

@@ -57,6 +57,8 @@ type worker struct {
 	passage      passage
 	pieces       losses
 	mirroring    group
+	toVMs        overlayBurst
+	toProvider   overlayBurst
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64
@@ -97,6 +99,7 @@ func newWorker(h *Host) *worker {
 		done:  make(chan struct{}),
 	}
 	w.burst.scratch = &w.scratch
+	w.scratch.overlay.worker = len(h.workers)
 	return w
 }
 
@@ -318,6 +321,7 @@ func (w *worker) fault(b *burst, r any) {
 		w.delivery.groupOf[w.delivery.groups[i].to.index] = 0
 	}
 	w.segmenter.Reset()
+	b.untake()
 	w.passage.lose(b)
 	if b.in.program != nil {
 		b.fate()
@@ -333,6 +337,9 @@ func (w *worker) process(b *burst) {
 	b.meta = w.meta[:len(b.frames)]
 	for i := range b.in.ingress {
 		b.in.ingress[i].run(b)
+	}
+	if b.overlaid {
+		b.untake()
 	}
 	w.deliver(b)
 	if b.in.program != nil {

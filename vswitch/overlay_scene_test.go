@@ -190,3 +190,29 @@ func (n *node) tunnel(t *testing.T, src netip.Addr, vsid overlay.VSID, frame []b
 	f.CopyTo(wire)
 	return wire
 }
+
+// setAddrs gives a segment of tcp4, whose checksum is that of the pseudo header, other addresses.
+func setAddrs(b []byte, from, to [4]byte) {
+	copy(b[26:], from[:])
+	copy(b[30:], to[:])
+	b[24], b[25] = 0, 0
+	binary.BigEndian.PutUint16(b[24:], ^onesSum(0, b[14:34]))
+	binary.BigEndian.PutUint16(b[50:], onesSum(uint32(6+len(b)-34), b[26:34]))
+}
+
+// introduce makes the hosts know each other's provider addresses, in a VLAN, without a frame on the wire.
+func (c *cloud) introduce(vlan uint16) {
+	c.t.Helper()
+	for _, a := range c.nodes {
+		for _, b := range c.nodes {
+			reply := append(append(a.mac[:], b.mac[:]...), 8, 6, 0, 1, 8, 0, 6, 4, 0, 2)
+			reply = append(append(reply, b.mac[:]...), b.pa.AsSlice()...)
+			reply = append(append(reply, a.mac[:]...), a.pa.AsSlice()...)
+			f := newFrame(reply)
+			if vlan != 0 {
+				f.VLAN = ports.Tag{TPID: tpidQ, TCI: vlan}
+			}
+			a.engine.NewWorker().Inbound(0, []*ports.Frame{f})
+		}
+	}
+}

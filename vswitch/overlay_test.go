@@ -1,6 +1,7 @@
 package vswitch_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -144,6 +145,7 @@ func TestVLANsAndVirtualSubnetsAreApart(t *testing.T) {
 		require.EqualValues(t, 2, got[vswitch.DropNoRecord])
 		require.EqualValues(t, 1, got[vswitch.DropTagged])
 		require.EqualValues(t, 1, got[vswitch.DropSpoofedSource])
+		require.Zero(t, got[vswitch.DropNotMember], "floods do not even try")
 
 		require.ErrorIs(t, n.sw().AddAddress(a.mac, 0, "a"), vswitch.ErrInvalid)
 		for _, e := range n.sw().Addresses() {
@@ -228,5 +230,28 @@ func TestTheProviderNetworkIsInItsVLAN(t *testing.T) {
 		require.Equal(t, overlay.VSID(5001), e.VSID)
 		require.Equal(t, "second", spoken(got[0]))
 		require.EqualValues(t, 2, n.wire.stats().TxFrames)
+	})
+}
+
+// Ports that somebody else has in the engine, whatever they are called, are nobody here.
+func TestForeignPortsOfTheEngineGetNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, n := wiredNode(t, 0)
+		c.subnet(red, 5001, "10.0.0.0/24")
+		a, b := c.vm(0, "a", 5001, "10.0.0.11"), c.vm(0, "b", 5001, "10.0.0.12")
+		plain := n.guest("plain", vswitch.VNICConfig{Switch: "lab"})
+		const foreign = 9
+		for i := range foreign {
+			_, err := n.engine.AddPort(overlay.PortConfig{ID: i - 3, VSID: 5001, MAC: stranger(i)})
+			require.NoError(t, err)
+			c.record(5001, stranger(i), netip.AddrFrom4([4]byte{10, 0, 0, byte(100 + i)}), 0)
+		}
+		for i := range foreign {
+			a.sendRaw(packet(stranger(i), a.mac, a.ca, netip.AddrFrom4([4]byte{10, 0, 0, byte(100 + i)}), "hello"))
+		}
+		for _, s := range []*station{a.station, b.station, plain, n.wire} {
+			require.Empty(t, s.received())
+		}
+		require.Equal(t, drops{vswitch.DropNotHere: foreign}, a.drops())
 	})
 }

@@ -4,7 +4,8 @@ import "strconv"
 
 // DropReason says why a frame was dropped. Every dropped frame counts under exactly one reason at
 // exactly one port: reasons up to DropSamePort at the port it came from, the others, for each
-// destination it did not reach, at that destination.
+// destination it did not reach, at that destination. Of a frame that the overlay sends to several places
+// each copy that it drops counts, at the port the frame came from.
 type DropReason uint8
 
 // Reasons at the source port.

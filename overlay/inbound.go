@@ -57,6 +57,9 @@ func (w *Worker) inbound(f *ports.Frame, in arrived, e *Encapsulated) {
 		w.gone(f, in, e, nil, m)
 		return
 	}
+	if w.notes != nil {
+		w.note("%s from host %s to %s, VSID %s of %s", e.Encapsulation, e.Src, e.Dst, e.VSID, sub.RDID)
+	}
 	h.Parse(b, f.Len())
 	if h.Reason != header.OK || h.Flags&header.Tagged != 0 {
 		w.drop(f, DropMalformed)
@@ -104,6 +107,9 @@ func (w *Worker) inbound(f *ports.Frame, in arrived, e *Encapsulated) {
 	}
 	if m != nil {
 		if port := m.byMAC[dst]; port != nil {
+			if w.notes != nil {
+				w.note("receiver: MAC %s is here", dst)
+			}
 			w.toPort(f, port)
 			return
 		}
@@ -132,6 +138,9 @@ func (w *Worker) from(b []byte, h *header.Header, sub *subnet, m *members, src p
 
 // lives reports whether a record is of the host, another one, that a frame came from.
 func (w *Worker) lives(rec *entry, e *Encapsulated) bool {
+	if w.notes != nil {
+		w.noteRecord("sender", rec)
+	}
 	p := w.snap.peers[rec.peer]
 	return p.addr == e.Src && p.local < 0
 }
@@ -174,7 +183,7 @@ func (w *Worker) routedFrom(b []byte, h *header.Header, sub *subnet, e *Encapsul
 			return false
 		}
 		rec := w.receiver(v.vsid, a)
-		if rec == nil && in.Learning && w.hostOf(sub, e) != nil && w.e.inquiries.take(w.now) {
+		if rec == nil && in.Learning && w.hostOf(sub, e) != nil && w.take(&w.e.inquiries) {
 			w.inquire(in, a, local)
 		}
 		return rec != nil && w.lives(rec, e)

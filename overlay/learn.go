@@ -9,6 +9,11 @@ const maxLearned = 64
 // uses too many, or another VM has used that one just now.
 func (w *Worker) learn(vsid VSID, a ca, mac uint64) bool {
 	t := tick(w.now)
+	if w.notes != nil {
+		ok := w.e.peekLearn(vsid, a, mac, t)
+		w.note("sender: %s is learned: %t", addrOf(a), ok)
+		return ok
+	}
 	if old := w.snap.learned.lookupCA(vsid, a); old != nil && t-old.seen() < max(1, w.snap.provider.age/8) &&
 		(old.mac^mac)>>16 == 0 {
 		return true

@@ -86,6 +86,9 @@ func (w *worker) deliver(b *burst) {
 	if b.chosen {
 		w.deliverChosen(b)
 	}
+	if b.overlaid {
+		w.deliverOverlay(b)
+	}
 }
 
 // transmitGroups sends each group to its port.
@@ -116,6 +119,10 @@ func (w *worker) deliverChosen(b *burst) {
 
 // transmit copies the frames of a group to a port and counts what became of them.
 func (w *worker) transmit(b *burst, to *portView, g *group) {
+	if b.virtual != (to.vsid != 0) {
+		w.keepApart(b, to, g)
+		return
+	}
 	if to.program != nil || to.mirror == MirrorSource || b.trace != nil {
 		w.pass(b, to, g)
 		return

@@ -190,11 +190,14 @@ func (h *Host) housekeeping() {
 	defer close(h.stopped)
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for tick := 0; ; tick++ {
 		select {
 		case <-t.C:
 			for _, s := range h.Switches() {
 				s.fdb.sweep(h.now())
+				if tick%expireOverlay == 0 {
+					s.expireOverlay()
+				}
 			}
 			for _, c := range h.connections() {
 				c.Sweep(h.clock())

@@ -47,6 +47,7 @@ func (v *VNIC) PassThrough() []Obstacle {
 			in(true, "Switch", "extensions of switch %q see the frames: %s", s.name, strings.Join(p.Names(), ", "))
 		}
 	}
+	in(c.VSID != 0, "VSID", "the switch encapsulates what the vNIC sends")
 	kind := c.VLAN.Kind()
 	in(c.Management, "Management", "it is a vNIC of the host")
 	in(kind != vlan.KindUntagged && kind != vlan.KindAccess, "VLAN", "mode %s is not one VLAN", kind)

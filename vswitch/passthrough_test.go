@@ -59,6 +59,7 @@ func TestSettingsThatPassThroughAllowsAndThatItDoesNot(t *testing.T) {
 		"MaxDynamicAddresses": {func(c *vswitch.VNICConfig) { c.MaxDynamicAddresses = 1 }},
 		"StormLimit":          {func(c *vswitch.VNICConfig) { c.StormLimit = 1 }},
 		"Bandwidth":           {func(c *vswitch.VNICConfig) { c.Bandwidth.MaxRate = 1e9 }},
+		"VSID":                nil, // needs an overlay: see below
 		"ACL": {
 			func(c *vswitch.VNICConfig) {
 				c.ACL = policyOf(t, acl.Config{Extended: []acl.ExtendedRule{{Weight: 1, Direction: acl.Out, Action: acl.Deny}}})
@@ -107,7 +108,13 @@ func TestSettingsThatPassThroughAllowsAndThatItDoesNot(t *testing.T) {
 		}
 		everything.Management = false // of a private switch
 		require.NoError(t, v.SetConfig(everything))
-		require.Len(t, v.PassThrough(), len(refused)-1)
+		require.Len(t, v.PassThrough(), len(refused)-2) // without Management and VSID
+
+		l.reconfigure(func(c *vswitch.SwitchConfig) { c.Overlay = newEngine(t) })
+		require.NoError(t, v.SetConfig(before))
+		require.Empty(t, v.PassThrough())
+		vm[0].reconfigure(func(c *vswitch.VNICConfig) { c.VSID = 5001 })
+		require.Equal(t, []string{"VSID"}, settings(v.PassThrough()))
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hvswitch/hvswitch/internal/guard"
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
@@ -52,8 +53,11 @@ type portView struct {
 	saved        map[string][]byte // for the extensions
 	maximum      *maximum          // of what the vNIC sends; nil without
 	bandwidth    Bandwidth
-	scheduler    *scheduler // of an uplink; nil when it does not divide its bandwidth
-	injected     bool       // nobody's port: extensions send from it
+	scheduler    *scheduler    // of an uplink; nil when it does not divide its bandwidth
+	vsid         overlay.VSID  // of the virtual subnet of the vNIC; 0 when it is in a VLAN
+	tenant       *overlay.Port // its place there
+	overlay      *overlayOf    // of the switch; of an uplink and of vNICs in virtual subnets only
+	injected     bool          // nobody's port: extensions send from it
 	protected    bool
 	blockUnknown bool
 	hairpin      bool

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
@@ -32,6 +33,13 @@ type VNICConfig struct {
 	// VLAN is the mode of the port: untagged by default, access, trunk or one of the modes of
 	// private VLANs. The guest of an untagged or access port cannot send tags.
 	VLAN vlan.Mode
+
+	// VSID, if not 0, puts the vNIC into a virtual subnet of the overlay of its switch in place of a
+	// VLAN: VLAN is to be untagged, and the switch to have an Overlay. A vNIC that names a switch made
+	// without one stays disconnected. What else it may send is up to the records of the overlay;
+	// BlockUnknownUnicast, Hairpin and IEEEPriorityTag have no effect, and StormLimit bounds its
+	// broadcast and multicast frames.
+	VSID overlay.VSID
 
 	// IEEEPriorityTag keeps the 802.1p priority of the frames that the guest sends, and tells it
 	// that of the untagged frames it gets by a priority tag. By default the priority is zeroed.
@@ -206,6 +214,9 @@ func (v *VNIC) check(c *VNICConfig) error {
 	case h.macOwner[c.MAC] != nil && h.macOwner[c.MAC] != v:
 		return fmt.Errorf("vNIC %q: MAC %s is that of vNIC %q: %w", v.name, c.MAC, h.macOwner[c.MAC].name, ErrInUse)
 	}
+	if err := v.checkOverlay(c); err != nil {
+		return err
+	}
 	joins := c.Management && (!v.cfg.Management || c.Switch != v.cfg.Switch)
 	if s := h.switches[c.Switch]; s != nil && joins && s.cfg.Type == Private {
 		return fmt.Errorf("switch %q: management vNIC %q: a private switch has none: %w", s.name, v.name, ErrInvalid)
@@ -239,6 +250,7 @@ func (v *VNIC) view(p *port) *portView {
 		mac:          loadMAC(v.mac),
 		maxLen:       etherHeader + p.info.MTU,
 		vlan:         v.cfg.VLAN,
+		vsid:         v.cfg.VSID,
 		keepPriority: v.cfg.IEEEPriorityTag,
 		priorityTag:  v.cfg.IEEEPriorityTag,
 		spoofing:     v.cfg.AllowSpoofing,
@@ -294,7 +306,7 @@ func (v *VNIC) connected(p *port) {
 
 // belongs reports whether the vNIC is to be a port of s.
 func (v *VNIC) belongs(s *Switch) bool {
-	return v.cfg.Switch == s.name && !(v.cfg.Management && s.cfg.Type == Private)
+	return v.cfg.Switch == s.name && !(v.cfg.Management && s.cfg.Type == Private) && (v.cfg.VSID == 0 || s.cfg.Overlay != nil)
 }
 
 // disconnect unplugs the vNIC.

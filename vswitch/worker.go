@@ -58,6 +58,8 @@ type worker struct {
 	pieces       losses
 	mirroring    group
 	spreading    spreading
+	toVMs        overlayBurst
+	toProvider   overlayBurst
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64
@@ -116,6 +118,7 @@ func newWorker(h *Host) *worker {
 	}
 	w.timer.Stop()
 	w.burst.scratch = &w.scratch
+	w.scratch.overlay.worker = len(h.workers)
 	return w
 }
 
@@ -394,6 +397,7 @@ func (w *worker) fault(b *burst, r any) {
 		w.delivery.groupOf[w.delivery.groups[i].to.index] = 0
 	}
 	w.segmenter.Reset()
+	b.untake()
 	w.passage.lose(b)
 	if b.in.program != nil {
 		b.fate()
@@ -409,6 +413,9 @@ func (w *worker) process(b *burst) {
 	b.meta = w.meta[:len(b.frames)]
 	for i := range b.in.ingress {
 		b.in.ingress[i].run(b)
+	}
+	if b.overlaid {
+		b.untake()
 	}
 	w.deliver(b)
 	if b.in.program != nil {

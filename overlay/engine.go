@@ -22,6 +22,7 @@ type Engine struct {
 	snap      atomic.Pointer[snapshot]
 	neighbors neighbors
 	inquiries limiter // that come of frames from the provider network
+	pings     atomic.Pointer[[]*Ping]
 
 	changedCA, changedMAC versions // of the tables of records
 }

@@ -24,6 +24,7 @@ type Engine struct {
 	inquiries limiter // that come of frames from the provider network
 	told      [tellers]limiter
 	obeyed    limiter
+	pings     atomic.Pointer[[]*Ping]
 
 	changedCA, changedMAC versions // of the tables of records
 }

@@ -12,6 +12,7 @@ type NextHop struct {
 	VSID    VSID       // the subnet in which it is delivered
 	Address netip.Addr // customer address there: of the receiver, of a gateway, or of the router itself
 	MAC     ports.MAC  // of Address
+	Router  ports.MAC  // MAC address of the router of the sender's subnet
 
 	// Record is the one that Address goes by; the zero record when Address is the router's.
 	Record LookupRecord
@@ -43,7 +44,7 @@ func (e *Engine) NextHop(vsid VSID, from, to netip.Addr) (h NextHop, drop Drop) 
 	if local < 0 {
 		return h, DropNotHere
 	}
-	h.VSID, h.Address, h.Source = vsid, to, s.peers[src.peer].addr
+	h.VSID, h.Address, h.Router, h.Source = vsid, to, sub.router, s.peers[src.peer].addr
 	a := caOf(to)
 	if sub.isRouter(a) {
 		h.MAC = sub.router

@@ -39,6 +39,7 @@ func TestNextHop(t *testing.T) {
 			require.Equal(t, want.VSID, got.Record.VSID)
 			want.Record = got.Record
 		}
+		want.Router = routerOfVSID(5001)
 		require.Equal(t, want, got, to)
 		if want.Routed && want.Via.IsValid() { // frames go that way
 			d := s.send(0, s.p[1], packet{src: mac(1), dst: routerOfVSID(5001), from: from, to: addr(to), payload: 5}.frame(t))

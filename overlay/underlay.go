@@ -43,6 +43,10 @@ func (w *Worker) underlay(f *ports.Frame) {
 		}
 	case h.Flags&(header.IPv4|header.IPv6) != 0:
 		_, dst := h.Addrs(b)
+		if w.pinged(f) {
+			w.drop(f, DropAnswered)
+			return
+		}
 		if pa := w.ours(dst, vlan); pa != nil && ports.MAC(b) == pa.MAC && makeEchoReply(f, h) {
 			w.toProvider(f)
 			return

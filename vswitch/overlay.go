@@ -9,7 +9,7 @@ import (
 // overlayOf is the overlay of a switch: its engine, and a worker of it for each worker of the host.
 type overlayOf struct {
 	engine  *overlay.Engine
-	workers []*overlay.Worker // by worker of the host, who makes his own when he needs it
+	workers []*overlay.Worker // by worker of the host, who makes his own when he needs it; the last of Host.caller
 }
 
 func (o *overlayOf) worker(b *burst) *overlay.Worker {

@@ -100,7 +100,7 @@ func (s *Switch) changeOverlay(e *overlay.Engine) (*overlayChange, error) {
 	}
 	c.new = nil
 	if e != nil {
-		c.new = &overlayOf{e, make([]*overlay.Worker, len(s.host.workers))}
+		c.new = &overlayOf{e, make([]*overlay.Worker, len(s.host.workers)+1)}
 	}
 	for v := range s.snap.Load().ports.all() {
 		if v.vsid == 0 {

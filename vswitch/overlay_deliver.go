@@ -56,8 +56,12 @@ func (b *burst) toVM(w *worker, vms *overlayBurst, o *overlay.Output) {
 		b.lose(DropNotHere)
 		return
 	}
-	if to := b.snap.ports.at(id); to == nil || to.tenant != o.Port {
+	to := b.snap.ports.at(id)
+	if to == nil || to.tenant != o.Port {
 		b.lose(DropNotHere)
+		return
+	}
+	if b.catch(to, o.Frame) {
 		return
 	}
 	m := w.add(vms, o.Frame, id)

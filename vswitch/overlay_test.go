@@ -257,3 +257,30 @@ func TestForeignPortsOfTheEngineGetNothing(t *testing.T) {
 		require.Equal(t, drops{vswitch.DropNotHere: foreign}, a.drops())
 	})
 }
+
+func TestEveryEncapsulationOverIPv6(t *testing.T) {
+	for _, rule := range []overlay.Encapsulation{overlay.NVGRE, overlay.VXLAN, overlay.Geneve} {
+		inBubble(t, func(t *testing.T) {
+			c := newCloudOn(t, ports.PipeConfig{}, 9)
+			var pas []netip.Addr
+			for i, n := range c.nodes {
+				pas = append(pas, netip.AddrFrom16([16]byte{0xfd, 15: byte(i + 1)}))
+				cfg := n.engine.Config()
+				cfg.Addresses[0].Address = netip.PrefixFrom(pas[i], 64)
+				require.NoError(t, n.engine.SetConfig(&cfg))
+			}
+			c.subnet(red, 5001, "10.0.0.0/24")
+			a, b := c.vm(0, "a", 5001, "10.0.0.11"), c.vm(1, "b", 5001, "10.0.0.12")
+			for i, v := range []*member{a, b} {
+				c.apply(overlay.Change{Record: &overlay.LookupRecord{VSID: 5001, CA: v.ca, MAC: v.mac, PA: pas[i], Rule: rule}})
+			}
+			_, err := c.nodes[0].sw().PingPA(t.Context(), pas[1])
+			require.NoError(t, err)
+			c.meet(a, b)
+			a.says(b, "hello")
+			require.Equal(t, []string{"hello"}, b.hears())
+			b.says(a, "back")
+			require.Equal(t, []string{"back"}, a.hears())
+		})
+	}
+}

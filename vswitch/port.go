@@ -25,7 +25,8 @@ type port struct {
 	speed      atomic.Uint64
 	linkEvents atomic.Uint64 // that refreshLink has not seen to
 	count      *counters
-	errors     atomic.Uint64 // times the backend refused a frame for a reason of its own
+	errors     atomic.Uint64                // times the backend refused a frame for a reason of its own
+	ping       atomic.Pointer[overlay.Ping] // of the vNIC, while there is one
 }
 
 // portView is a port with its settings as a snapshot shows them.

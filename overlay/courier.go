@@ -3,6 +3,7 @@ package overlay
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hvswitch/hvswitch/internal/arrival"
 	"github.com/hvswitch/hvswitch/internal/header"
@@ -131,9 +132,16 @@ func newPump(u *Underlay, rx ports.RxQueue, wait *arrival.Waiter, tx *sharedTx) 
 	return &pump{courier: courier{u: u, tx: tx, work: u.engine.NewWorker()}, rx: rx, wait: wait}
 }
 
+// A descriptor may be readable in vain, as that of a device that is down: after so often in a row the pump
+// pauses each time.
+const (
+	maxVain   = 100
+	vainPause = time.Millisecond
+)
+
 func (p *pump) serve() {
 	b := ports.NewBatch(burst)
-	for {
+	for vain := 0; ; vain++ {
 		select {
 		case <-p.u.stop:
 			return
@@ -146,12 +154,16 @@ func (p *pump) serve() {
 			p.carry(p.work.Inbound(p.u.now(), b.Frames()), &p.u.count.drops)
 			b.Reset()
 			p.rx.Release()
+			vain = 0
 		}
 		switch {
 		case err != nil:
 			p.u.fail(err)
 			return
 		case n == 0:
+			if vain > maxVain {
+				time.Sleep(vainPause)
+			}
 			p.wait.Wait()
 		}
 	}

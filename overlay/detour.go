@@ -21,11 +21,11 @@ const (
 
 // detour changes the records of a MAC address that have the provider address from: to another one or, if
 // there is none, for an unreachable. It reports whether it has: each record at most every detourPause, 100
-// messages a second.
+// messages of a host a second. A redirect holds for Config.LearnedAge, as long as what is learned otherwise.
 //
 // An unreachable that contradicts a redirect brings back what the policy says, as nobody else knows.
 func (e *Engine) detour(now time.Duration, vsid VSID, mac uint64, from, to netip.Addr) (changed bool) {
-	if !e.obeyed.take(now) {
+	if !e.obeyed[tellerOf(from)].take(now) {
 		return false
 	}
 	e.mu.Lock()
@@ -45,7 +45,7 @@ func (e *Engine) detour(now time.Duration, vsid VSID, mac uint64, from, to netip
 		if !before {
 			d.policy = r
 		}
-		d.since, d.until = now, now+redirectAge
+		d.since, d.until = now, now+s.provider.LearnedAge
 		switch {
 		case to.IsValid():
 			r.PA = to

@@ -21,10 +21,10 @@ type Engine struct {
 	w         writer
 	snap      atomic.Pointer[snapshot]
 	neighbors neighbors
-	inquiries limiter // that come of frames from the provider network
-	told      [tellers]limiter
-	obeyed    limiter
 	pings     atomic.Pointer[[]*Ping]
+	inquiries limiter          // that come of frames from the provider network
+	told      [tellers]limiter // by the host that is told, see tellerOf
+	obeyed    [tellers]limiter // by the host that tells
 
 	changedCA, changedMAC versions // of the tables of records
 }

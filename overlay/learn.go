@@ -56,7 +56,7 @@ func (w *writer) forget(n *entry) {
 }
 
 // Expire forgets the customer addresses that have not been seen for Config.LearnedAge, and those of VMs
-// that have no record any more, and what other hosts said about where VMs are, a minute after. It is to be
+// that have no record any more, and what other hosts said about where VMs are when it is old. It is to be
 // called every few seconds, with the time that workers get.
 func (e *Engine) Expire(now time.Duration) {
 	e.mu.Lock()

@@ -35,8 +35,8 @@ type Config struct {
 	VXLANPort  uint16 `json:"vxlanPort,omitempty"`
 	GenevePort uint16 `json:"genevePort,omitempty"`
 
-	// LearnedAge is how long a learned customer address is kept without being seen, 10 s … 8 h; 0
-	// means 10 minutes.
+	// LearnedAge is how long a learned customer address is kept without being seen, and where a VM is
+	// that another host has redirected to, 10 s … 8 h; 0 means 10 minutes.
 	LearnedAge time.Duration `json:"learnedAge,omitempty"`
 
 	// NoRedirects neither tells other hosts of VMs that are not here, nor obeys them. It is for

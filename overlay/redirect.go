@@ -231,7 +231,7 @@ func (w *Worker) gone(f *ports.Frame, in arrived, e *Encapsulated, rec *entry, m
 	w.toProvider(g)
 }
 
-// tellerOf returns which limiter bounds the messages to a host.
+// tellerOf returns which limiter bounds the messages to a host, or from it.
 func tellerOf(pa netip.Addr) int {
 	b := pa.As16()
 	return int(hashCA(0, ca6(b[:])) % tellers)

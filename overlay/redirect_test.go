@@ -94,7 +94,7 @@ func TestRedirect(t *testing.T) {
 				require.Len(t, s.reply(2, s.there), 1, "and it may answer from there")
 
 				// It is forgotten after a while, and learned again.
-				s.now += redirectAge
+				s.now += defaultLearnedAge
 				s.hosts[0].e.Expire(s.now)
 				require.Equal(t, pa(1), s.where())
 				require.Empty(t, s.send(0, s.p, s.frame()))
@@ -103,17 +103,17 @@ func TestRedirect(t *testing.T) {
 				// The policy has the last word.
 				require.NoError(t, s.hosts[0].e.Apply([]Change{s.record(1, 5001, mac(2), "10.0.0.12"), s.record(1, 5001, mac(2), "10.0.0.22")}))
 				require.Equal(t, pa(1), s.where())
-				s.now += 2 * redirectAge
+				s.now += 2 * defaultLearnedAge
 				require.Empty(t, s.send(0, s.p, s.frame()))
 				require.Equal(t, pa(2), s.where())
 				require.NoError(t, s.hosts[0].e.Apply([]Change{s.record(2, 5001, mac(2), "10.0.0.12"), s.record(2, 5001, mac(2), "10.0.0.22")}))
-				s.now += 2 * redirectAge
+				s.now += 2 * defaultLearnedAge
 				s.hosts[0].e.Expire(s.now)
 				require.Equal(t, pa(2), s.where(), "nothing is brought back")
 				require.NoError(t, s.hosts[0].e.Apply([]Change{
 					{Record: s.record(2, 5001, mac(2), "10.0.0.12").Record, Delete: true}, {Record: s.record(2, 5001, mac(2), "10.0.0.22").Record, Delete: true},
 				}))
-				s.now += 2 * redirectAge
+				s.now += 2 * defaultLearnedAge
 				s.hosts[0].e.Expire(s.now)
 				require.Equal(t, "nowhere", s.where())
 			})
@@ -209,7 +209,7 @@ func TestUnreachableAfterRedirect(t *testing.T) {
 	s.now += time.Second
 	s.send(0, s.p, s.frame())
 	require.Equal(t, "192.0.2.2", s.where())
-	s.now += 2 * redirectAge
+	s.now += 2 * defaultLearnedAge
 	s.hosts[0].e.Expire(s.now)
 	require.Equal(t, "192.0.2.2", s.where())
 }
@@ -251,12 +251,13 @@ func TestWhoDoesNotRedirect(t *testing.T) {
 func controlOf(t testing.TB) (*moved, []byte) {
 	s := newMoved(t, NVGRE, v4PAs...)
 	s.move(1, 2)
-	s.hosts[0].w.e.obeyed.full.Store(int64(s.now) + int64(time.Hour)) // it is not to be obeyed now
+	limit := &s.hosts[0].e.obeyed[tellerOf(s.hosts[1].pa)].full
+	limit.Store(int64(s.now) + int64(time.Hour)) // it is not to be obeyed now
 	s.wire = nil
 	s.send(0, s.p, s.frame())
 	require.Len(t, s.wire, 2)
 	require.Equal(t, "192.0.2.2", s.where())
-	s.hosts[0].w.e.obeyed.full.Store(0)
+	limit.Store(0)
 	return s, wire(s.wire[1])
 }
 

@@ -23,10 +23,16 @@ import (
 const (
 	vsid     = 5001
 	provider = "pnet0" // of the peer: its interface to the provider network
-	ourPA    = "192.0.2.1"
-	theirPA  = "192.0.2.2"
 	ourCA    = "10.0.0.11"
 	theirCA  = "10.0.0.12"
+)
+
+// providers is who has which address on the provider network.
+type providers struct{ ours, theirs, bits string }
+
+var (
+	overIPv4 = providers{"192.0.2.1", "192.0.2.2", "/24"}
+	overIPv6 = providers{"2001:db8::1", "2001:db8::2", "/64"}
 )
 
 // tunnels are what programs of others do with virtual subnets. Each makes, in the namespace of the peer,
@@ -35,19 +41,21 @@ var tunnels = []struct {
 	name     string
 	rule     overlay.Encapsulation
 	protocol string // as tshark calls it
-	start    func(t *testing.T, peer *guest) (nic string)
+	pa       providers
+	start    func(t *testing.T, peer *guest, pa providers) (nic string)
 }{
-	{"Open vSwitch GRE", overlay.NVGRE, "gre:eth", func(t *testing.T, peer *guest) string {
+	{"Open vSwitch GRE", overlay.NVGRE, "gre:eth", overIPv4, func(t *testing.T, peer *guest, pa providers) string {
 		// The key is VSID and FlowID (RFC 7637, section 3.2): any FlowID is taken, none is sent.
-		return newTunnelOVS(t, peer, "type=gre options:in_key=flow options:out_key="+strconv.Itoa(vsid<<8))
+		return newTunnelOVS(t, peer, pa, "type=gre options:in_key=flow options:out_key="+strconv.Itoa(vsid<<8))
 	}},
-	{"Open vSwitch VXLAN", overlay.VXLAN, "udp:vxlan:eth", func(t *testing.T, peer *guest) string {
-		return newTunnelOVS(t, peer, "type=vxlan options:key="+strconv.Itoa(vsid))
+	{"Open vSwitch VXLAN", overlay.VXLAN, "udp:vxlan:eth", overIPv4, func(t *testing.T, peer *guest, pa providers) string {
+		return newTunnelOVS(t, peer, pa, "type=vxlan options:key="+strconv.Itoa(vsid))
 	}},
-	{"Open vSwitch Geneve", overlay.Geneve, "udp:geneve:eth", func(t *testing.T, peer *guest) string {
-		return newTunnelOVS(t, peer, "type=geneve options:key="+strconv.Itoa(vsid))
+	{"Open vSwitch Geneve", overlay.Geneve, "udp:geneve:eth", overIPv4, func(t *testing.T, peer *guest, pa providers) string {
+		return newTunnelOVS(t, peer, pa, "type=geneve options:key="+strconv.Itoa(vsid))
 	}},
-	{"kernel VXLAN", overlay.VXLAN, "udp:vxlan:eth", newKernelVXLAN},
+	{"kernel VXLAN", overlay.VXLAN, "udp:vxlan:eth", overIPv4, newKernelVXLAN},
+	{"kernel VXLAN over IPv6", overlay.VXLAN, "udp:vxlan:eth", overIPv6, newKernelVXLAN},
 }
 
 // A guest of ours and a port of theirs talk to each other, and everything on the provider network between
@@ -61,13 +69,17 @@ func TestOverlayWithOthers(t *testing.T) {
 				g.sysctl("net/ipv6/conf/default/disable_ipv6", "1")
 				g.ip("link", "set", "lo", "up")
 			}
-			underlay, engine := newUnderlay(t, peer)
+			underlay, engine := newUnderlay(t, peer, c.pa)
+			if c.pa == overIPv6 {
+				peer.sysctl("net/ipv6/conf/"+provider+"/disable_ipv6", "0")
+			}
 			peer.ip("link", "set", provider, "up")
-			theirs := c.start(t, peer)
+			theirs := c.start(t, peer, c.pa)
 			peer.ip("addr", "add", theirCA+"/24", "dev", theirs)
 			peer.addr, ours.addr = theirCA, ourCA
 
-			nic := attach(t, ours, underlay, c.rule)
+			nic, mtu := attach(t, ours, underlay, c.rule)
+			peer.ip("link", "set", theirs, "mtu", strconv.Itoa(mtu))
 			var mac net.HardwareAddr
 			require.NoError(t, peer.inside(func() error {
 				i, err := net.InterfaceByName(theirs)
@@ -79,8 +91,8 @@ func TestOverlayWithOthers(t *testing.T) {
 			require.NoError(t, engine.Apply([]overlay.Change{
 				{Subnet: &overlay.Subnet{VSID: vsid, RDID: overlay.RDID{1}}},
 				{Route: &overlay.CustomerRoute{RDID: overlay.RDID{1}, VSID: vsid, Destination: netip.MustParsePrefix("10.0.0.0/24")}},
-				{Record: &overlay.LookupRecord{VSID: vsid, CA: netip.MustParseAddr(ourCA), MAC: nic, PA: netip.MustParseAddr(ourPA), Rule: c.rule}},
-				{Record: &overlay.LookupRecord{VSID: vsid, CA: netip.MustParseAddr(theirCA), MAC: ports.MAC(mac), PA: netip.MustParseAddr(theirPA), Rule: c.rule}},
+				{Record: &overlay.LookupRecord{VSID: vsid, CA: netip.MustParseAddr(ourCA), MAC: nic, PA: netip.MustParseAddr(c.pa.ours), Rule: c.rule}},
+				{Record: &overlay.LookupRecord{VSID: vsid, CA: netip.MustParseAddr(theirCA), MAC: ports.MAC(mac), PA: netip.MustParseAddr(c.pa.theirs), Rule: c.rule}},
 			}))
 			capture := peer.captures(provider)
 
@@ -90,10 +102,10 @@ func TestOverlayWithOthers(t *testing.T) {
 				require.NoError(t, err, out)
 				require.Contains(t, out, "5 received")
 			}
-			peer.pingsUntil(ourPA) // the provider address of ours answers
+			peer.pingsUntil(c.pa.ours) // the provider address of ours answers
 			ping(ours, theirCA)
 			ping(peer, ourCA)
-			ping(ours, theirCA, "-M", "do", "-s", strconv.Itoa(mtuOf(c.rule)-28))
+			ping(ours, theirCA, "-M", "do", "-s", strconv.Itoa(mtu-28))
 			for _, way := range []struct {
 				name     string
 				from, to *guest
@@ -112,10 +124,8 @@ func TestOverlayWithOthers(t *testing.T) {
 	}
 }
 
-func mtuOf(rule overlay.Encapsulation) int { return rule.InnerMTU(1500, netip.MustParseAddr(ourPA)) }
-
 // newUnderlay returns an engine and its underlay, whose device is the other end of the peer's interface.
-func newUnderlay(t *testing.T, peer *guest) (*overlay.Underlay, *overlay.Engine) {
+func newUnderlay(t *testing.T, peer *guest, pa providers) (*overlay.Underlay, *overlay.Engine) {
 	t.Helper()
 	var device *tap.TAP
 	require.NoError(t, peer.inside(func() (err error) {
@@ -124,7 +134,7 @@ func newUnderlay(t *testing.T, peer *guest) (*overlay.Underlay, *overlay.Engine)
 		return err
 	}))
 	engine, err := overlay.NewEngine(&overlay.Config{
-		Addresses: []overlay.ProviderAddress{{Address: netip.MustParsePrefix(ourPA + "/24"), MAC: ports.MAC{2, 0, 0, 0, 0, 0xa1}}},
+		Addresses: []overlay.ProviderAddress{{Address: netip.MustParsePrefix(pa.ours + pa.bits), MAC: ports.MAC{2, 0, 0, 0, 0, 0xa1}}},
 	})
 	require.NoError(t, err)
 	u, err := overlay.NewUnderlay(engine, device)
@@ -134,9 +144,9 @@ func newUnderlay(t *testing.T, peer *guest) (*overlay.Underlay, *overlay.Engine)
 }
 
 // attach gives a guest a TAP, whose frames go to a vNIC and back.
-func attach(t *testing.T, g *guest, u *overlay.Underlay, rule overlay.Encapsulation) ports.MAC {
+func attach(t *testing.T, g *guest, u *overlay.Underlay, rule overlay.Encapsulation) (mac ports.MAC, mtu int) {
 	t.Helper()
-	mac := ports.MAC{2, 0, 0, 0, 0, 0x11}
+	mac = ports.MAC{2, 0, 0, 0, 0, 0x11}
 	v, err := u.Attach(overlay.VNICConfig{PortConfig: overlay.PortConfig{VSID: vsid, MAC: mac}, Rule: rule, Depth: 1024})
 	require.NoError(t, err)
 	var near *tap.TAP
@@ -146,7 +156,7 @@ func attach(t *testing.T, g *guest, u *overlay.Underlay, rule overlay.Encapsulat
 	}))
 	relay(t, near, v)
 	g.ip("addr", "add", ourCA+"/24", "dev", nic)
-	return mac
+	return mac, v.Info().MTU
 }
 
 // relay carries frames between two backends, and closes both at the end of the test.
@@ -191,7 +201,7 @@ func relay(t *testing.T, a, b ports.Backend) {
 
 // newTunnelOVS runs Open vSwitch with its datapath in user space: a bridge to the provider network, which
 // has the provider address, and one for tenants with a tunnel.
-func newTunnelOVS(t *testing.T, peer *guest, tunnel string) (nic string) {
+func newTunnelOVS(t *testing.T, peer *guest, pa providers, tunnel string) (nic string) {
 	needs(t, "ovs-vswitchd", "ovsdb-server", "ovsdb-tool", "ovs-vsctl")
 	dir, err := os.MkdirTemp("", "ovs") // not t.TempDir: the path of a socket must be short
 	require.NoError(t, err)
@@ -216,18 +226,21 @@ func newTunnelOVS(t *testing.T, peer *guest, tunnel string) (nic string) {
 	vsctl("--no-wait init")
 	start("vsw.ctl", "ovs-vswitchd", "unix:"+dir+"/db.sock", "-vconsole:off", "--unixctl="+dir+"/vsw.ctl")
 	vsctl("add-br phy -- set bridge phy datapath_type=netdev -- add-port phy " + provider)
-	peer.ip("addr", "add", theirPA+"/24", "dev", "phy")
+	peer.ip("addr", "add", pa.theirs+pa.bits, "dev", "phy")
 	peer.ip("link", "set", "phy", "up")
-	vsctl("add-br tenants -- set bridge tenants datapath_type=netdev -- set interface tenants mtu_request=1450" +
-		" -- add-port tenants tun0 -- set interface tun0 options:remote_ip=" + ourPA + " " + tunnel)
+	vsctl("add-br tenants -- set bridge tenants datapath_type=netdev -- add-port tenants tun0 -- set interface tun0 options:remote_ip=" + pa.ours + " " + tunnel)
 	peer.ip("link", "set", "tenants", "up")
 	return "tenants"
 }
 
-func newKernelVXLAN(t *testing.T, peer *guest) (nic string) {
-	peer.ip("addr", "add", theirPA+"/24", "dev", provider)
+func newKernelVXLAN(t *testing.T, peer *guest, pa providers) (nic string) {
+	args := []string{"addr", "add", pa.theirs + pa.bits, "dev", provider}
+	if pa == overIPv6 {
+		args = append(args, "nodad")
+	}
+	peer.ip(args...)
 	if out, err := peer.run("ip", "link", "add", "vx0", "type", "vxlan", "id", strconv.Itoa(vsid),
-		"local", theirPA, "remote", ourPA, "dstport", "4789", "dev", provider); err != nil {
+		"local", pa.theirs, "remote", pa.ours, "dstport", "4789", "dev", provider); err != nil {
 		t.Skipf("needs the VXLAN device of the kernel: %s", out)
 	}
 	peer.ip("link", "set", "vx0", "up")
@@ -283,7 +296,8 @@ func (c *captured) check(t *testing.T, protocol string, packets int) {
 		switch p := f[1]; {
 		case strings.Contains(p, protocol):
 			tunnelled++
-		case strings.HasSuffix(p, ":arp"), strings.HasSuffix(p, ":ip:icmp:data"), strings.HasSuffix(p, ":ip:igmp"):
+		case strings.HasSuffix(p, ":arp"), strings.HasSuffix(p, ":ip:icmp:data"), strings.HasSuffix(p, ":ip:igmp"),
+			strings.Contains(p, ":ipv6:icmpv6"), strings.HasSuffix(p, ":ipv6:ipv6.hopopts:icmpv6"):
 			rest++
 		default:
 			require.Fail(t, "what is this", line)

@@ -58,7 +58,7 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens a store, and makes its stream and bucket if they are not there. A nil o is one embedded in
-// memory. ctx is for Open alone.
+// memory. The server must be reached; later it may be away. ctx is for Open alone.
 func Open(ctx context.Context, o *Options) (*Store, error) {
 	c, err := o.complete()
 	if err != nil {

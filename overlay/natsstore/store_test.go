@@ -141,12 +141,16 @@ func TestLargeTransactionsAmongSmallOnes(t *testing.T) {
 func TestCommitWhileTheServerIsAway(t *testing.T) {
 	p := newProcess(t)
 	s := connect(t, p.url(), 0)
-	put(t, s, subnet(5001, red))
+	policy := []overlay.Change{subnet(5001, red)}
+	put(t, s, policy...)
+	x := newHost(t, s, red)
+	x.until(t, policy)
 	p.kill()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, err := s.Commit(ctx, []overlay.Change{record(5001, 1, 1)})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.True(t, x.has(t, policy), "what is known stays")
 	w, err := s.Watch(t.Context(), red)
 	require.NoError(t, err)
 	e, err := w.Next(t.Context())
@@ -157,4 +161,5 @@ func TestCommitWhileTheServerIsAway(t *testing.T) {
 	e, err = w.Next(t.Context())
 	require.NoError(t, err)
 	require.False(t, e.Snapshot)
+	x.until(t, append(policy, e.Changes...))
 }

@@ -38,11 +38,7 @@ func main() {
 	flag.DurationVar(&o.time, "time", 3*time.Second, "length of each TCP transfer")
 	flag.StringVar(&o.cache, "dir", "", "where the kernel and the programs of the guests are kept (default in the user's cache directory)")
 	flag.Parse()
-	if netdevs[o.netdev] == nil || flag.NArg() > 0 {
-		flag.Usage()
-		os.Exit(2)
-	}
-	if err := missing(o.netdev); err != nil {
+	if err := o.check(flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "vmm:", err)
 		os.Exit(2)
 	}
@@ -60,6 +56,21 @@ func main() {
 type options struct {
 	netdev, accel, cache string
 	time                 time.Duration
+}
+
+// check says what is wrong with the options, and what the machine lacks for them.
+func (o *options) check(args []string) error {
+	switch {
+	case len(args) > 0:
+		return fmt.Errorf("%q is no flag (-help lists them)", args[0])
+	case netdevs[o.netdev] == nil:
+		return fmt.Errorf("-netdev %q is none of %s", o.netdev, strings.Join(slices.Sorted(maps.Keys(netdevs)), ", "))
+	case o.accel != "tcg" && o.accel != "kvm":
+		return fmt.Errorf("-accel %q is none of tcg, kvm", o.accel)
+	case o.time < time.Second:
+		return fmt.Errorf("-time %v is shorter than a second", o.time)
+	}
+	return missing(o.netdev, o.accel)
 }
 
 // run boots two guests, measures what passes between them and the host, and reports to w.

@@ -34,18 +34,27 @@ type guestState struct {
 
 // flow is what passed from one machine to another.
 type flow struct {
-	from, to string
-	rtt      []time.Duration // of pings
-	rate     rate            // of TCP
-	cpu      float64         // processors that this process used meanwhile
+	from, to   string
+	rtt        []time.Duration // of pings
+	transfer                   // by TCP
+	ours, qemu time.Duration   // of processors: what this process and those of QEMU used meanwhile
 }
+
+// transfer is what arrived.
+type transfer struct {
+	bits float64
+	rate rate
+}
+
+// perGigabit returns how many seconds of a processor a gigabit took that was transferred in this time of processors.
+func (t transfer) perGigabit(used time.Duration) float64 { return used.Seconds() / (t.bits / 1e9) }
 
 // pings is how many echo requests are sent to see whether a machine reaches another.
 const pings = 10
 
 // measure sees what the two VMs and the host can send to each other. That something does not come through is an error.
-func (l *lab) measure(ctx context.Context, transfer time.Duration) (*measurement, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*transfer+time.Minute)
+func (l *lab) measure(ctx context.Context, length time.Duration) (*measurement, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*length+time.Minute)
 	defer cancel()
 	m := &measurement{}
 	for _, v := range l.vms {
@@ -65,18 +74,27 @@ func (l *lab) measure(ctx context.Context, transfer time.Duration) (*measurement
 		return nil, err
 	}
 	m.flows = []flow{{from: a.name, to: b.name, rtt: between}, {from: "host", to: a.name, rtt: fromHost}}
-	for i, run := range []func() (rate, error){
-		func() (rate, error) { return a.iperf(ctx, b, transfer) },
-		func() (rate, error) { return l.download(ctx, a, transfer) },
+	for i, run := range []func() (transfer, error){
+		func() (transfer, error) { return a.iperf(ctx, b, length) },
+		func() (transfer, error) { return l.download(ctx, a, length) },
 	} {
-		before, start := cpuTime(), time.Now()
-		if m.flows[i].rate, err = run(); err != nil {
+		ours, qemu := cpuTime(), l.cpuOfVMs()
+		f := &m.flows[i]
+		if f.transfer, err = run(); err != nil {
 			return nil, err
 		}
-		m.flows[i].cpu = float64(cpuTime()-before) / float64(time.Since(start))
+		f.ours, f.qemu = cpuTime()-ours, l.cpuOfVMs()-qemu
 	}
 	m.ports = l.sw.Stats().Ports
 	return m, nil
+}
+
+// cpuOfVMs returns the processor time that the VMs have used.
+func (l *lab) cpuOfVMs() (sum time.Duration) {
+	for _, v := range l.vms {
+		sum += cpuTimeOf(v.process.Process.Pid)
+	}
+	return sum
 }
 
 // state waits for the link of a guest.
@@ -138,28 +156,29 @@ type rate float64
 
 func (r rate) String() string { return fmt.Sprintf("%.2f Gbit/s", float64(r)/1e9) }
 
-var received = regexp.MustCompile(` ([\d.]+) Kbits/sec +receiver`)
+var received = regexp.MustCompile(`-([\d.]+) +sec .* ([\d.]+) Kbits/sec +receiver`)
 
-// iperf sends by one TCP connection to another VM and returns the rate at which the bytes arrived.
-func (v *vm) iperf(ctx context.Context, to *vm, length time.Duration) (rate, error) {
+// iperf sends by one TCP connection to another VM and returns what arrived.
+func (v *vm) iperf(ctx context.Context, to *vm, length time.Duration) (transfer, error) {
 	said, err := v.run(ctx, "iperf3 -c %v -t %.0f -i 0 -f k", to.addr.Addr(), max(1, length.Seconds()))
 	if err != nil {
-		return 0, err
+		return transfer{}, err
 	}
 	for _, l := range said {
 		if m := received.FindStringSubmatch(l.text); m != nil {
-			kbits, _ := strconv.ParseFloat(m[1], 64)
-			return rate(kbits * 1e3), nil
+			seconds, _ := strconv.ParseFloat(m[1], 64)
+			kbits, _ := strconv.ParseFloat(m[2], 64)
+			return transfer{kbits * 1e3 * seconds, rate(kbits * 1e3)}, nil
 		}
 	}
-	return 0, fmt.Errorf("%s: iperf3 did not say what was received:\n%s", v.name, v.tail())
+	return transfer{}, fmt.Errorf("%s: iperf3 did not say what was received:\n%s", v.name, v.tail())
 }
 
 // download has a VM fetch a file from the host for that time, and compares what was sent and what arrived.
-func (l *lab) download(ctx context.Context, to *vm, length time.Duration) (rate, error) {
+func (l *lab) download(ctx context.Context, to *vm, length time.Duration) (transfer, error) {
 	listener, err := l.stack.Listen(80)
 	if err != nil {
-		return 0, err
+		return transfer{}, err
 	}
 	f := &file{length: length, sum: md5.New()}
 	site := &http.Server{Handler: f}
@@ -167,14 +186,15 @@ func (l *lab) download(ctx context.Context, to *vm, length time.Duration) (rate,
 	go func() { served <- site.Serve(listener) }()
 	said, err := to.run(ctx, "wget -q -O - http://%v/ | md5sum", l.stack.Addr())
 	if err := errors.Join(err, site.Shutdown(ctx)); err != nil {
-		return 0, err
+		return transfer{}, err
 	}
 	<-served
 	sum := hex.EncodeToString(f.sum.Sum(nil))
 	if !slices.ContainsFunc(said, func(l line) bool { return strings.HasPrefix(l.text, sum) }) {
-		return 0, fmt.Errorf("%s did not get what the host sent:\n%s", to.name, to.tail())
+		return transfer{}, fmt.Errorf("%s did not get what the host sent:\n%s", to.name, to.tail())
 	}
-	return rate(float64(f.size) * 8 / f.took.Seconds()), nil
+	bits := float64(f.size) * 8
+	return transfer{bits, rate(bits / f.took.Seconds())}, nil
 }
 
 // file is served once: random bytes, for as long as there is time.

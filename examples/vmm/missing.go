@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 
@@ -19,13 +20,21 @@ var programs = []needs.Program{
 }
 
 // missing says what the machine lacks, all of it in one message.
-func missing(netdev string) error {
+func missing(netdev, accel string) error {
 	if runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
 		return errors.New("this needs Linux on amd64")
 	}
 	var lacks []string
 	if netdev == "tap" && os.Geteuid() != 0 {
 		lacks = append(lacks, "the right to make TAPs: run it as root, or choose another -netdev")
+	}
+	if accel == "kvm" {
+		f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+		if err != nil {
+			lacks = append(lacks, fmt.Sprintf("KVM (%v): be in the group kvm, or leave out -accel kvm", err))
+		} else {
+			_ = f.Close()
+		}
 	}
 	return needs.Missing(programs, lacks...)
 }

@@ -19,11 +19,11 @@ func (m *measurement) print(w io.Writer) {
 	}
 	t.Print(w)
 
-	fmt.Fprintln(w, "\nWhat passed, and the processors that the switch and the host used meanwhile")
-	t = table.New("from", "to", "ping min", "average", "max", "TCP", "processors")
+	fmt.Fprintln(w, "\nWhat passed, and the seconds of a processor that a gigabit by TCP took: of the switch and the host, and of the guests")
+	t = table.New("from", "to", "ping min", "average", "max", "TCP", "switch s/Gbit", "QEMU s/Gbit")
 	for _, p := range m.flows {
 		low, mean, high := spread(p.rtt)
-		t.Row(p.from, p.to, low, mean, high, p.rate, fmt.Sprintf("%.2f", p.cpu))
+		t.Row(p.from, p.to, low, mean, high, p.rate, fmt.Sprintf("%.3f", p.perGigabit(p.ours)), fmt.Sprintf("%.3f", p.perGigabit(p.qemu)))
 	}
 	t.Print(w)
 

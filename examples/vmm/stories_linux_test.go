@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -14,16 +13,11 @@ import (
 	"github.com/hvswitch/hvswitch/vswitch"
 )
 
-// storiesEnv has every story told over every netdev when it is set; else a guest reboots over two of them only, since
-// an emulated guest takes seconds for that.
-const storiesEnv = "HVSWITCH_VMM_STORIES"
-
 func TestVhostUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "vhost-user")
 	s.follows = followsDriver
 	s.talks(t, true)
-	t.Run("guest reboots", s.guestReboots)
 	s.common(t)
 	t.Run("switch goes and comes", s.switchGoesAndComes)
 	t.Run("VM moves to another host", s.vmMoves)
@@ -34,7 +28,6 @@ func TestTAP(t *testing.T) {
 	s := newScene(t, "tap")
 	s.follows = followsNobody // the TAP is there as long as we have its descriptor
 	s.talks(t, true)
-	t.Run("guest reboots", s.guestReboots)
 	s.common(t)
 }
 
@@ -51,14 +44,12 @@ func TestDgram(t *testing.T) {
 func (s *scene) socket(t *testing.T) {
 	s.follows = followsQEMU
 	s.talks(t, false)
-	if os.Getenv(storiesEnv) != "" {
-		t.Run("guest reboots", s.guestReboots)
-	}
 	s.common(t)
 }
 
 // common is what happens over every netdev.
 func (s *scene) common(t *testing.T) {
+	t.Run("guest reboots", s.guestReboots)
 	t.Run("driver goes and comes", s.driverGoesAndComes)
 	t.Run("QEMU is killed and another started", s.qemuIsReplaced)
 	t.Run("TCP after all that", func(t *testing.T) {

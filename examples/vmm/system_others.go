@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-func dieWithUs(*exec.Cmd)    {}
-func cpuTime() time.Duration { return 0 }
+func dieWithUs(*exec.Cmd)         {}
+func cpuTime() time.Duration      { return 0 }
+func cpuTimeOf(int) time.Duration { return 0 }
 
 func openTAP(string, string) (*cable, error) { return nil, errors.ErrUnsupported }

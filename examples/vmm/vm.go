@@ -50,7 +50,7 @@ func (m machine) start() (*vm, error) {
 	}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-accel", m.accel, "-cpu", "max", "-m", memory,
+		"-accel", m.accelerator(), "-cpu", "max", "-m", memory,
 		// By vhost-user the switch works in the memory of the guest, which has to be a file that both map.
 		"-object", "memory-backend-memfd,id=memory,share=on,size=" + memory, "-machine", "q35,memory-backend=memory",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -79,6 +79,16 @@ func (m machine) start() (*vm, error) {
 		_ = v.process.Wait()
 	}()
 	return v, nil
+}
+
+// accelerator returns what QEMU gets to run the guest.
+func (m machine) accelerator() string {
+	if m.accel == "tcg" {
+		// Each write to memory of which there is translated code takes long, and when a guest reboots it writes a
+		// kernel over a kernel. A small cache is emptied before, and large enough for what a guest does here.
+		return "tcg,tb-size=20" // MiB
+	}
+	return m.accel
 }
 
 // initrd makes the first root file system of the guest: the image, and behind it the first program.

@@ -40,7 +40,7 @@ func needImage(t *testing.T, netdev string) *image {
 	if testing.Short() {
 		t.Skip("boots guests")
 	}
-	if err := missing(netdev); err != nil {
+	if err := missing(netdev, "tcg"); err != nil {
 		t.Skip(err)
 	}
 	img, err := newImage(t.Context(), cacheDir(t), io.Discard)
@@ -84,6 +84,21 @@ func processesOf(dir string) (n int) {
 		}
 	}
 	return n
+}
+
+func TestWrongFlagsAreNamed(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"-netdev=bridge", `vmm: -netdev "bridge" is none of dgram, stream, tap, vhost-user`},
+		{"-accel=xen", `vmm: -accel "xen" is none of tcg, kvm`},
+		{"-time=10ms", "vmm: -time 10ms is shorter than a second"},
+		{"tap", `vmm: "tap" is no flag (-help lists them)`},
+	} {
+		cmd := exec.Command(os.Args[0], c.args)
+		cmd.Env = append(os.Environ(), beVMM+"=1")
+		out, _ := cmd.CombinedOutput()
+		require.Equal(t, 2, cmd.ProcessState.ExitCode())
+		require.Equal(t, c.want+"\n", string(out))
+	}
 }
 
 func TestMissingProgramsAreNamed(t *testing.T) {

@@ -101,7 +101,7 @@ func main() {
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this `file`; tag who tells ours, peer and limit apart")
 	flag.DurationVar(&opt.rep, "rep", 0, "`duration` of a repetition, longer for a profile; 0 is what suits the row")
 	flag.BoolVar(&opt.json, "json", false, "print one JSON object a line")
-	flag.BoolVar(&opt.short, "short", false, "take less time: about 3 minutes instead of 11")
+	flag.BoolVar(&opt.short, "short", false, "take less time: about 4 minutes instead of 13")
 	flag.Usage = func() {
 		io.WriteString(flag.CommandLine.Output(), help)
 		flag.PrintDefaults()

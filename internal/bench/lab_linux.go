@@ -211,11 +211,18 @@ func numbers(ns string, cpu int, name string, args ...string) ([]float64, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	var out []float64
-	for _, f := range strings.Fields(l) {
+	out, err := parseNumbers(l)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %s", name, l)
+	}
+	return out, nil
+}
+
+func parseNumbers(line string) (out []float64, err error) {
+	for _, f := range strings.Fields(line) {
 		v, err := strconv.ParseFloat(f, 64)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s", name, l)
+			return nil, err
 		}
 		out = append(out, v)
 	}

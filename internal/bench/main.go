@@ -78,7 +78,8 @@ virtio 1.1. limit is a testpmd that passes frames on without a look at them, pee
 where it is installed. If it can, the program has the kernel set huge pages aside meanwhile. What others
 do on the machine and how the CPUs lie to each other changes these figures by a multiple. So the note says
 how long a cache line takes from CPU to CPU, and only repetitions in the place that was most common count:
-near, which share a cache, or far, which do not. It also says for which share of the time guests or switch
+near, which share a cache, or far, which do not. rtt is the way of a frame of 64 bytes from one guest to the
+other and back, between guests of this program, which poll, on one CPU. The note also says for which share of the time guests or switch
 were kept off their CPU by others; such repetitions are taken again a few times. Compare figures of near
 CPUs that were kept off for less than 10 %.
 
@@ -100,7 +101,7 @@ func main() {
 	profile := flag.String("cpuprofile", "", "write a CPU profile to this `file`; tag who tells ours, peer and limit apart")
 	flag.DurationVar(&opt.rep, "rep", 0, "`duration` of a repetition, longer for a profile; 0 is what suits the row")
 	flag.BoolVar(&opt.json, "json", false, "print one JSON object a line")
-	flag.BoolVar(&opt.short, "short", false, "take less time: about 3 minutes instead of 11")
+	flag.BoolVar(&opt.short, "short", false, "take less time: about 4 minutes instead of 13")
 	flag.Usage = func() {
 		io.WriteString(flag.CommandLine.Output(), help)
 		flag.PrintDefaults()

@@ -22,6 +22,7 @@ func runTool(name string, args []string) {
 		"switch-tap":    {2, func(a []string) error { return switchBetween(a, openTAP) }},
 		"switch-packet": {2, func(a []string) error { return switchBetween(a, openPacket) }},
 		"switch-vhost":  {2, switchVhost},
+		"vhost-trips":   {3, vhostTrips},
 		"relay-tap":     {2, relayTAP},
 		"relay-packet":  {2, relayPacket},
 		"send":          {3, send},
@@ -76,24 +77,31 @@ func switchBetween(devices []string, open func(string, ports.MAC) (ports.Backend
 
 // switchVhost is ours between two machines, each behind a socket, which it polls without pause.
 func switchVhost(sockets []string) error {
-	h, err := vswitch.NewHost(&vswitch.HostConfig{Workers: 1})
-	if err != nil {
+	if _, err := vhostSwitchAt(sockets); err != nil {
 		return err
 	}
+	return serve()
+}
+
+func vhostSwitchAt(sockets []string) (*vswitch.Host, error) {
+	h, err := vswitch.NewHost(&vswitch.HostConfig{Workers: 1})
+	if err != nil {
+		return nil, err
+	}
 	if _, err := h.NewSwitch(switchName, nil); err != nil {
-		return err
+		return h, err
 	}
 	for i, path := range sockets {
 		b, err := vhostuser.Listen(path, &vhostuser.Config{BusyPoll: time.Second})
 		if err != nil {
-			return err
+			return h, err
 		}
 		cfg := &vswitch.VNICConfig{Switch: switchName, AllowSpoofing: true, MaxAddresses: 1 << 16}
 		if _, err := h.NewVNIC(portName(i), b, cfg); err != nil {
-			return err
+			return h, err
 		}
 	}
-	return serve()
+	return h, nil
 }
 
 // serve keeps a daemon's main goroutine until it is killed.

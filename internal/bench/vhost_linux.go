@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -24,6 +25,7 @@ import (
 type vhostLoad struct {
 	size, flows, macs int
 	packed            bool // the rings of the guests
+	trips             bool // one frame goes there and back
 }
 
 func (l vhostLoad) name() string {
@@ -72,7 +74,12 @@ func vhostBenches() []*bench {
 			open: func(options) (*contest, error) { return openVhost(l) },
 		})
 	}
-	return all
+	return append(all, &bench{
+		rows: []row{{"vhostuser/rtt/p50", "µs", 0, false}, {"vhostuser/rtt/p90", "µs", 1, false}, {"vhostuser/rtt/p99", "µs", 2, false}},
+		lab:  true, huge: true,
+		rep: vhostRep, shortRep: vhostShortRep,
+		open: func(options) (*contest, error) { return openVhost(vhostLoad{trips: true}) },
+	})
 }
 
 func openVhost(l vhostLoad) (c *contest, err error) {
@@ -96,7 +103,9 @@ func openVhost(l vhostLoad) (c *contest, err error) {
 	if r.dir, err = os.MkdirTemp("/run", "vhost"); err != nil {
 		return nil, err
 	}
-	if err := writePcap(filepath.Join(r.dir, "frames.pcap"), l.frames()); err != nil {
+	if l.trips {
+		// No frames are prepared.
+	} else if err := writePcap(filepath.Join(r.dir, "frames.pcap"), l.frames()); err != nil {
 		return nil, err
 	}
 	c = &contest{close: r.close, note: r.note}
@@ -132,12 +141,17 @@ type vhostSwitch struct {
 	daemon   *process   // the one of them that moves frames
 	listens  bool       // at the sockets; otherwise the guests do
 	guests   *testpmd
+	pinger   *process // guests with trips
+	ask      io.Writer
 }
 
 func (r *vhostRow) close() {
 	for _, s := range slices.Backward(r.all) {
 		if s.guests != nil {
 			s.guests.kill()
+		}
+		if s.pinger != nil {
+			s.pinger.kill()
 		}
 		for _, p := range slices.Backward(s.cmd) {
 			p.kill()
@@ -170,6 +184,11 @@ func (r *vhostRow) add(name, id string, start func(*vhostRow, *vhostSwitch) erro
 	s := &vhostSwitch{name: name, id: id, listens: true}
 	r.all = append(r.all, s)
 	err := start(r, s)
+	if err == nil && r.load.trips {
+		if err = r.plugPinger(s); err == nil {
+			return &contestant{name, func(d time.Duration) (sample, error) { return r.measureTrips(s, d) }}, nil
+		}
+	}
 	if err == nil {
 		err = r.plug(s)
 	}
@@ -233,21 +252,29 @@ func (l vhostLoad) frames() [][]byte {
 
 // measure gives the rate in Mframe/s at which frames arrive.
 func (r *vhostRow) measure(s *vhostSwitch, d time.Duration) (sample, error) {
-	before := handOffTime()
-	m, err := s.turn(d, d)
-	if err == nil && m.rate == 0 {
-		// On a busy machine this has been seen of all of them.
-		r.stalls = append(r.stalls, fmt.Sprintf("%s (kept off %.0f %%)", s.name, 100*m.waited))
-		if m, err = s.flow(d, d, vhostPatience); errors.Is(err, errNoFrames) && s.id != "ours" {
-			m.rate, err = math.NaN(), nil // no figure is no reason to lose ours
+	return r.placed(func() ([]float64, float64, error) {
+		m, err := s.turn(d, d)
+		if err == nil && m.rate == 0 {
+			// On a busy machine this has been seen of all of them.
+			r.stalls = append(r.stalls, fmt.Sprintf("%s (kept off %.0f %%)", s.name, 100*m.waited))
+			if m, err = s.flow(d, d, vhostPatience); errors.Is(err, errNoFrames) && s.id != "ours" {
+				m.rate, err = math.NaN(), nil // no figure is no reason to lose ours
+			}
 		}
-	}
+		return []float64{m.rate / 1e6}, m.waited, err
+	})
+}
+
+// placed measures, and notes how the CPUs lie to each other meanwhile.
+func (r *vhostRow) placed(measure func() (values []float64, waited float64, err error)) (sample, error) {
+	before := handOffTime()
+	values, waited, err := measure()
 	if err != nil {
 		return sample{}, err
 	}
 	after := handOffTime()
 	r.lines = append(r.lines, before, after)
-	r.waits = append(r.waits, m.waited)
+	r.waits = append(r.waits, waited)
 	place := "CPUs near"
 	switch {
 	case before >= farApart && after >= farApart:
@@ -255,8 +282,8 @@ func (r *vhostRow) measure(s *vhostSwitch, d time.Duration) (sample, error) {
 	case before >= farApart || after >= farApart:
 		place = "CPUs moving"
 	}
-	noisy := m.waited > quietShare || place == "CPUs moving"
-	return sample{values: []float64{m.rate / 1e6}, allocs: -1, noisy: noisy, place: place}, nil
+	noisy := waited > quietShare || place == "CPUs moving"
+	return sample{values: values, allocs: -1, noisy: noisy, place: place}, nil
 }
 
 var errNoFrames = errors.New("no frames arrive")
@@ -304,12 +331,16 @@ func (s *vhostSwitch) flow(warmUp, d, patience time.Duration) (m vhostRate, err 
 
 func (s *vhostSwitch) resume() {
 	s.daemon.cmd.Process.Signal(syscall.SIGCONT)
-	s.guests.cmd.Process.Signal(syscall.SIGCONT)
+	if s.guests != nil {
+		s.guests.cmd.Process.Signal(syscall.SIGCONT)
+	}
 }
 
 // pause takes all of it off the CPUs.
 func (s *vhostSwitch) pause() {
-	s.guests.cmd.Process.Signal(syscall.SIGSTOP)
+	if s.guests != nil {
+		s.guests.cmd.Process.Signal(syscall.SIGSTOP)
+	}
 	s.daemon.cmd.Process.Signal(syscall.SIGSTOP)
 	time.Sleep(5 * time.Millisecond) // they go on for a moment
 }

@@ -1,10 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
+
+	"github.com/hvswitch/hvswitch/ports"
 )
 
 func TestVhostFrames(t *testing.T) {
@@ -22,6 +27,42 @@ func TestVhostFrames(t *testing.T) {
 		if len(flows) != l.flows || len(macs) != l.macs {
 			t.Errorf("%+v: %d flows, %d source addresses", l, len(flows), len(macs))
 		}
+	}
+}
+
+func TestTripsBetweenGuests(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{filepath.Join(dir, "0"), filepath.Join(dir, "1")}
+	h, err := vhostSwitchAt(paths)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	a, _ := ports.ParseMAC(macA)
+	b, _ := ports.ParseMAC(macB)
+	var guests []*vhostGuest
+	for _, p := range paths {
+		c, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: p, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := newVhostGuest(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer g.close()
+		guests = append(guests, g)
+	}
+	there, back := load{size: 64}.frame(pairOf(b, a)), load{size: 64}.frame(pairOf(a, b))
+	var v []float64
+	for end := time.Now().Add(30 * time.Second); len(v) < 2*guestRing && time.Now().Before(end); {
+		v = append(v, trips(guests[0], guests[1], there, back, 100*time.Millisecond)...)
+	}
+	if len(v) < 2*guestRing {
+		t.Fatalf("%d round trips", len(v))
+	}
+	if !bytes.Equal(guests[0].received, back) || !bytes.Equal(guests[1].received, there) {
+		t.Errorf("received %x and %x", guests[0].received, guests[1].received)
 	}
 }
 

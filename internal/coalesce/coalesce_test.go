@@ -293,7 +293,7 @@ func TestCutUndoesJoin(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var c Coalescer
 	joined, all := 0, 0
-	for range 60 {
+	for range 30 {
 		var streams []*stream
 		for i := range 1 + r.IntN(12) {
 			s := newStream(uint16(2000 + i))

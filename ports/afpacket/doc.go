@@ -5,7 +5,8 @@
 //
 // Frames are received from a ring that is shared with the kernel, without a copy and without a system
 // call, and sent in batches. Checksum and segmentation requests pass in both directions, so that a
-// 64 KiB TCP segment crosses as one frame, and VLAN tags are kept.
+// 64 KiB TCP segment crosses as one frame, and VLAN tags are kept. TCP segments that arrive one by one
+// are put together again, see Config.NoCoalescing.
 //
 // A packet socket listens in: the kernel's own network stack goes on receiving what arrives. An
 // interface that carries a switch should have no addresses and be in no bridge.

@@ -1,5 +1,6 @@
 // Package interop holds the switch against programs that nobody here wrote: DHCP and router daemons
-// behind guards, and the kernel's own TCP, UDP and ICMP through a stateful ACL. It has tests only.
+// behind guards, and the kernel's own TCP, UDP and ICMP through a stateful ACL and over teams that lose
+// cables. It has tests only.
 //
 // On Linux, as root, each guest is a network namespace with one TAP on a switch:
 //

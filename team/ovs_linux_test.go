@@ -140,7 +140,7 @@ func TestLACPWithOpenVSwitch(t *testing.T) {
 			l.traffic()
 
 			ip(t, "link set far0 down") // the cable is pulled
-			await(t, time.Second, "the loss of the link is not seen", func() bool { return len(inUse(tm)) == 1 })
+			await(t, 10*time.Second, "the loss of the link is not seen", func() bool { return len(inUse(tm)) == 1 })
 			l.traffic()
 			ip(t, "link set far0 up")
 			both("after the cable was pulled")

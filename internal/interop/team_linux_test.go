@@ -369,10 +369,11 @@ func TestTCPSurvivesFailover(t *testing.T) {
 			sessions, moved, stop := l.transfer(12)
 			p := l.probe(12)
 			all := append(append([]uint16(nil), sessions...), p.ports...)
-			var best time.Duration
+			const unknown = time.Hour
+			best := unknown
 			for i := range cables {
 				home := map[uint16]int{}
-				var ofMember []uint16
+				var ofMember, others []uint16
 				start := time.Now()
 				require.Eventually(t, func() bool { return p.arrivedAll(p.ports, start) && l.at(p.ports[0]) >= 0 }, patience, time.Millisecond)
 				time.Sleep(100 * time.Millisecond) // the flows are where they want to be
@@ -382,6 +383,8 @@ func TestTCPSurvivesFailover(t *testing.T) {
 				for _, f := range p.ports {
 					if home[f] == i {
 						ofMember = append(ofMember, f)
+					} else {
+						others = append(others, f)
 					}
 				}
 				before := moved()
@@ -391,9 +394,9 @@ func TestTCPSurvivesFailover(t *testing.T) {
 				l.awaitMembers(cables - 1)
 				out := time.Now()
 				require.Eventually(t, func() bool { return p.arrivedAll(p.ports, out) }, patience, time.Millisecond, "flows go on")
-				gap := p.longest(ofMember)
-				if len(ofMember) > 0 && (best == 0 || gap < best) {
-					best = gap
+				gap, busy := p.longest(ofMember), p.longest(others)
+				if len(ofMember) > 0 && len(others) > 0 {
+					best = min(best, gap-busy) // what is not for the machine being busy
 				}
 				require.Eventually(t, func() bool {
 					for k, n := range moved() {
@@ -412,19 +415,20 @@ func TestTCPSurvivesFailover(t *testing.T) {
 				}
 				l.wires.ip("link", "set", fmt.Sprint("far", i), "up")
 				l.awaitMembers(cables)
-				t.Logf("member %d, with %d of %d probes: longest gap %v", i, len(ofMember), len(p.ports), gap)
+				t.Logf("member %d fails: longest gap of its %d probes %v, of the others %v", i, len(ofMember), gap, busy)
 			}
 			if cfg.Distribution == team.AddressHash {
-				// All are at home again, and whoever was well all the time has not moved.
-				require.Less(t, time.Duration(0), best, "no probe was at a member that failed")
+				require.NotEqual(t, unknown, best, "no probe was at a member that failed")
 			}
-			require.Less(t, best, 50*time.Millisecond, "the best of %d", cables)
+			if best != unknown {
+				require.Less(t, best, 50*time.Millisecond, "the best of %d", cables)
+			}
 			stop()
 			var sum int64
 			for _, n := range moved() {
 				sum += n
 			}
-			t.Logf("%d sessions have moved %d MB; the shortest gap was %v", len(sessions), sum>>20, best)
+			t.Logf("%d sessions have moved %d MB", len(sessions), sum>>20)
 		})
 	}
 }

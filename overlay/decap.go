@@ -124,6 +124,9 @@ func (d *Decoder) Decap(f *ports.Frame, e *Encapsulated) Drop {
 	if class&3 != 0 && !mark(b[at:], class&3) {
 		return DropECN
 	}
+	if o := &f.Offload; proto == protoUDP && o.Segment == ports.SegmentNone && int(o.ChecksumStart) == l4 {
+		f.Offload = ports.Offload{} // it asks for the outer checksum
+	}
 	e.DstMAC = ports.MAC(b[:6])
 	e.VLAN, f.VLAN = f.VLAN, ports.Tag{}
 	f.TrimFront(at)

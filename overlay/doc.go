@@ -13,6 +13,9 @@
 //		// to out.Port, to the provider network, or dropped for the reason out.Drop
 //	}
 //
+// An Underlay does the I/O where no switch does: it has the device to the provider network and gives each
+// vNIC as a ports.Backend.
+//
 // The codecs are usable alone: Tunnel and Decoder for NVGRE (RFC 7637), VXLAN (RFC 7348) and Geneve
 // (RFC 8926), Splitter for large segments. Package store distributes policy to hosts.
 //
@@ -42,6 +45,10 @@
 // of the record of its sender; a routed one, if the way back to its source leads to that PA. A route
 // leads only to subnets of its own routing domain. So who controls a VM speaks for that VM alone, and who
 // controls a host, or forges its PA, for the VMs on that host.
+//
+// A host that gets a frame for a VM that has moved tells the sender where it is, or that it is unknown there.
+// It is obeyed by hosts whose records say that the VM is on it, for that VM alone and until the policy says
+// more; see Config.NoRedirects.
 //
 // Whoever can forge the PA of a host in the provider network is that host: that network must see to it
 // that nobody can (RFC 7637, section 5).

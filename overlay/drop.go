@@ -39,6 +39,13 @@ const (
 	DropSelf            // back to where it came from
 	DropAnswered        // a question that was answered, or that needs no answer
 	DropNoMember        // nobody else in the virtual subnet
+	DropControl         // a redirect or unreachable of another host, which has been obeyed
+
+	// Those of an Underlay follow.
+
+	DropNoRoom   // more than the device or the vNIC takes at once
+	DropLinkDown // the device to the provider network has no link
+	DropRefused  // the device or the vNIC does not take such a frame
 
 	drops
 )
@@ -73,6 +80,10 @@ var dropNames = [drops]string{
 	DropSelf:            "to its own source",
 	DropAnswered:        "answered",
 	DropNoMember:        "no other member",
+	DropControl:         "redirect or unreachable",
+	DropNoRoom:          "no room",
+	DropLinkDown:        "link down",
+	DropRefused:         "refused by the device",
 }
 
 // String returns the reason in words, such as "unknown VSID".

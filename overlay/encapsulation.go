@@ -27,6 +27,7 @@ const (
 
 const (
 	ethernetLen = 14
+	tagLen      = 4 // IEEE 802.1Q
 	ipv4Len     = 20
 	ipv6Len     = 40
 	udpLen      = 8

@@ -22,6 +22,8 @@ type Engine struct {
 	snap      atomic.Pointer[snapshot]
 	neighbors neighbors
 	inquiries limiter // that come of frames from the provider network
+	told      [tellers]limiter
+	obeyed    limiter
 
 	changedCA, changedMAC versions // of the tables of records
 }
@@ -76,11 +78,14 @@ type Port struct {
 	PortConfig
 	engine *Engine
 	limit  limiter
+	vnic   *VNIC // nil unless an Underlay has it
 }
 
 // AddPort adds a port. It returns a *ConfigError, also when another port of the subnet has the MAC
 // address.
-func (e *Engine) AddPort(c PortConfig) (*Port, error) {
+func (e *Engine) AddPort(c PortConfig) (*Port, error) { return e.addPort(c, nil) }
+
+func (e *Engine) addPort(c PortConfig, v *VNIC) (*Port, error) {
 	wrong := func(field string, value any, reason string) (*Port, error) {
 		return nil, &ConfigError{fmt.Sprintf("port %d", c.ID), field, fmt.Sprint(value), reason}
 	}
@@ -96,7 +101,7 @@ func (e *Engine) AddPort(c PortConfig) (*Port, error) {
 	if m := s.members.get(uint32(c.VSID)); m != nil && m.byMAC[c.MAC] != nil {
 		return wrong("MAC", c.MAC, fmt.Sprintf("is that of port %d in VSID %s", m.byMAC[c.MAC].ID, c.VSID))
 	}
-	p := &Port{PortConfig: c, engine: e}
+	p := &Port{PortConfig: c, engine: e, vnic: v}
 	m := s.membersOf(new(edit), c.VSID)
 	m.ports = append(m.ports, p)
 	if m.byMAC == nil {
@@ -124,7 +129,8 @@ func (p *Port) Close() {
 	e.snap.Store(&s)
 }
 
-// Records returns the lookup records in no particular order, as they are when the iteration begins.
+// Records returns the lookup records in no particular order, as they are when the iteration begins: those of
+// the policy, but as messages of other hosts have changed them for a while.
 func (e *Engine) Records() iter.Seq[LookupRecord] {
 	return func(yield func(LookupRecord) bool) {
 		s := e.snap.Load()

@@ -10,6 +10,9 @@ func (w *Worker) flood(f *ports.Frame, from origin, sub *subnet) {
 		w.drop(f, DropNoMember)
 		return
 	}
+	if w.notes != nil {
+		w.note("flooded to the members of VSID %s", sub.VSID)
+	}
 	n := len(w.out)
 	for _, p := range m.ports {
 		if p != from.port {
@@ -33,6 +36,9 @@ func (w *Worker) spread(f *ports.Frame, m *members) {
 	if m == nil || len(m.ports) == 0 {
 		w.drop(f, DropNoMember)
 		return
+	}
+	if w.notes != nil {
+		w.note("to all %d members on this host", len(m.ports))
 	}
 	last := len(m.ports) - 1
 	for _, p := range m.ports[:last] {

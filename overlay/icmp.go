@@ -30,7 +30,7 @@ func (w *Worker) icmpError(f *ports.Frame, from origin, sub *subnet, why icmpRea
 	b, h := f.Head(), &w.h
 	l3 := int(h.L3)
 	router, ok := sub.routerFor(h.Flags&header.IPv4 != 0)
-	if !ok || !mayBeTold(b, h) || !from.port.limit.take(w.now) {
+	if !ok || !mayBeTold(b, h) || !w.take(&from.port.limit) {
 		return
 	}
 	g, buf := w.spares.next()

@@ -20,9 +20,14 @@ func (w *Worker) Inbound(now time.Duration, frames []*ports.Frame) []Output {
 	for i, f := range frames {
 		w.src = i
 		var e Encapsulated
+		in := arrived{f.Head(), ethernetLen}
+		tagged := f.VLAN.Present()
 		switch d := p.decoder.Decap(f, &e); d {
 		case 0:
-			w.inbound(f, &e)
+			if !tagged && e.VLAN.Present() { // it was among the bytes
+				in = arrived{in.head[tagLen:], ethernetLen}
+			}
+			w.inbound(f, in, &e)
 		case DropNotTunnel:
 			w.underlay(f)
 		default:
@@ -32,7 +37,7 @@ func (w *Worker) Inbound(now time.Duration, frames []*ports.Frame) []Output {
 	return w.out
 }
 
-func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
+func (w *Worker) inbound(f *ports.Frame, in arrived, e *Encapsulated) {
 	p := w.snap.provider
 	i := p.local(e.Dst)
 	if i < 0 || p.Addresses[i].MAC != e.DstMAC {
@@ -43,12 +48,18 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 		w.drop(f, DropProviderVLAN)
 		return
 	}
+	b, h := f.Head(), &w.h
+	m := w.snap.members.get(uint32(e.VSID))
 	sub := w.snap.subnets.get(uint32(e.VSID))
 	if sub == nil {
+		h.Parse(b, f.Len())
 		w.drop(f, DropUnknownVSID)
+		w.gone(f, in, e, nil, m)
 		return
 	}
-	b, h := f.Head(), &w.h
+	if w.notes != nil {
+		w.note("%s from host %s to %s, VSID %s of %s", e.Encapsulation, e.Src, e.Dst, e.VSID, sub.RDID)
+	}
 	h.Parse(b, f.Len())
 	if h.Reason != header.OK || h.Flags&header.Tagged != 0 {
 		w.drop(f, DropMalformed)
@@ -58,7 +69,9 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 		w.drop(f, DropOffload)
 		return
 	}
-	m := w.snap.members.get(uint32(e.VSID))
+	if w.control(f, m, e) {
+		return
+	}
 	dst, src := ports.MAC(b), ports.MAC(b[6:])
 	var ok bool
 	if src == sub.router {
@@ -94,15 +107,20 @@ func (w *Worker) inbound(f *ports.Frame, e *Encapsulated) {
 	}
 	if m != nil {
 		if port := m.byMAC[dst]; port != nil {
+			if w.notes != nil {
+				w.note("receiver: MAC %s is here", dst)
+			}
 			w.toPort(f, port)
 			return
 		}
 	}
-	if sub.Unknown == FloodUnknown && w.recordOfMAC(sub.VSID, macWord(dst)) == nil {
+	rec := w.recordOfMAC(sub.VSID, macWord(dst))
+	if sub.Unknown == FloodUnknown && rec == nil {
 		w.spread(f, m)
 		return
 	}
 	w.drop(f, DropNotHere)
+	w.gone(f, in, e, rec, m)
 }
 
 // from reports whether a frame comes from the host where its sender lives.
@@ -120,6 +138,9 @@ func (w *Worker) from(b []byte, h *header.Header, sub *subnet, m *members, src p
 
 // lives reports whether a record is of the host, another one, that a frame came from.
 func (w *Worker) lives(rec *entry, e *Encapsulated) bool {
+	if w.notes != nil {
+		w.noteRecord("sender", rec)
+	}
 	p := w.snap.peers[rec.peer]
 	return p.addr == e.Src && p.local < 0
 }
@@ -162,7 +183,7 @@ func (w *Worker) routedFrom(b []byte, h *header.Header, sub *subnet, e *Encapsul
 			return false
 		}
 		rec := w.receiver(v.vsid, a)
-		if rec == nil && in.Learning && w.hostOf(sub, e) != nil && w.e.inquiries.take(w.now) {
+		if rec == nil && in.Learning && w.hostOf(sub, e) != nil && w.take(&w.e.inquiries) {
 			w.inquire(in, a, local)
 		}
 		return rec != nil && w.lives(rec, e)

@@ -45,10 +45,7 @@ func (w *Worker) tell(f *ports.Frame, vsid VSID, to *peer, local int, rule Encap
 		return false
 	}
 	way := &to.paths[local]
-	next, known, ask := way.hop.resolve(w.now)
-	if ask {
-		w.ask(way.hop, &w.snap.provider.Addresses[local])
-	}
+	next, known := w.nextHop(way.hop, local)
 	var h header.Header
 	h.Parse(f.Head(), f.Len())
 	if sent = known && way.tunnels[rule].put(f, &h, vsid, &next) == nil; sent {

@@ -9,6 +9,11 @@ const maxLearned = 64
 // uses too many, or another VM has used that one just now.
 func (w *Worker) learn(vsid VSID, a ca, mac uint64) bool {
 	t := tick(w.now)
+	if w.notes != nil {
+		ok := w.e.peekLearn(vsid, a, mac, t)
+		w.note("sender: %s is learned: %t", addrOf(a), ok)
+		return ok
+	}
 	if old := w.snap.learned.lookupCA(vsid, a); old != nil && t-old.seen() < max(1, w.snap.provider.age/8) &&
 		(old.mac^mac)>>16 == 0 {
 		return true
@@ -51,7 +56,8 @@ func (w *writer) forget(n *entry) {
 }
 
 // Expire forgets the customer addresses that have not been seen for Config.LearnedAge, and those of VMs
-// that have no record any more. It is to be called every few seconds, with the time that workers get.
+// that have no record any more, and what other hosts said about where VMs are, a minute after. It is to be
+// called every few seconds, with the time that workers get.
 func (e *Engine) Expire(now time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -65,13 +71,12 @@ func (e *Engine) Expire(now time.Duration) {
 		}
 		return true
 	})
-	if len(old) == 0 {
-		return
-	}
 	ed := new(edit)
 	for i := range old {
 		s.learned.remove(ed, &old[i])
 		e.w.forget(&old[i])
 	}
-	e.snap.Store(&s)
+	if e.w.endDetours(e, &s, ed, now) || len(old) > 0 {
+		e.publish(&s, ed)
+	}
 }

@@ -18,7 +18,7 @@ const (
 func (l *limiter) take(now time.Duration) bool {
 	for {
 		old := l.full.Load()
-		next := max(old, int64(now)) + errorEach
+		next := nextFull(old, now)
 		if next-int64(now) > errorBurst {
 			return false
 		}
@@ -27,3 +27,8 @@ func (l *limiter) take(now time.Duration) bool {
 		}
 	}
 }
+
+func nextFull(old int64, now time.Duration) int64 { return max(old, int64(now)) + errorEach }
+
+// next returns when the limiter would be empty again if somebody took one now.
+func (l *limiter) next(now time.Duration) int64 { return nextFull(l.full.Load(), now) }

@@ -35,6 +35,12 @@ func (n *neighbor) resolve(now time.Duration) (mac ports.MAC, known, ask bool) {
 	return (&entry{mac: w}).addr(), w != 0, ask
 }
 
+// known returns the MAC address of the neighbor, if there has been an answer.
+func (n *neighbor) known() (mac ports.MAC, ok bool) {
+	w := n.mac.Load()
+	return (&entry{mac: w}).addr(), w != 0
+}
+
 // neighbors are the next hops that there have been.
 type neighbors struct{ m sync.Map } // neighborKey → *neighbor
 

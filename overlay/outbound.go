@@ -45,8 +45,14 @@ func (w *Worker) outbound(f *ports.Frame, p *Port, sub *subnet) {
 		w.drop(f, DropOffload)
 		return
 	}
+	if w.notes != nil {
+		w.note("VSID %s of %s", p.VSID, sub.RDID)
+	}
 	src, ok := w.sender(b, h, p, sub)
-	if !ok {
+	if w.notes != nil {
+		w.noteRecord("sender", src)
+	}
+	if !ok || w.forgesControl(b, h) {
 		w.drop(f, DropSource)
 		return
 	}
@@ -74,6 +80,9 @@ func (w *Worker) outbound(f *ports.Frame, p *Port, sub *subnet) {
 		return
 	}
 	m := w.recordOfMAC(p.VSID, macWord(dst))
+	if w.notes != nil {
+		w.noteRecord("receiver", m)
+	}
 	if m == nil {
 		if sub.Unknown == FloodUnknown {
 			w.flood(f, from, sub)
@@ -202,6 +211,9 @@ func (w *Worker) deliver(f *ports.Frame, from origin, in, sub *subnet, m *entry)
 		if all := w.snap.members.get(uint32(sub.VSID)); all != nil {
 			p = all.byMAC[m.addr()]
 		}
+		if w.notes != nil && p != nil {
+			w.note("receiver: on this host")
+		}
 		switch p {
 		case nil:
 			w.drop(f, DropNotHere)
@@ -226,10 +238,10 @@ func (w *Worker) send(f *ports.Frame, from origin, in *subnet, vsid VSID, to *pe
 		return
 	}
 	way := &to.paths[from.local]
-	next, known, ask := way.hop.resolve(w.now)
-	if ask {
-		w.ask(way.hop, &w.snap.provider.Addresses[from.local])
+	if w.notes != nil {
+		w.note("sending: from host %s to %s by %s, VSID %s", w.snap.provider.Addresses[from.local].Address.Addr(), to.addr, rule, vsid)
 	}
+	next, known := w.nextHop(way.hop, from.local)
 	if !known {
 		w.drop(f, DropUnresolved)
 		return

@@ -47,6 +47,7 @@ type writer struct {
 	objects map[uint32]int // by domain: subnets and routes
 	unused  []uint32       // domains without any
 	learned map[learner]int
+	detours map[Key]detour
 }
 
 // learner is a MAC address whose customer addresses are learned.
@@ -58,7 +59,7 @@ type learner struct {
 func newWriter() writer {
 	return writer{
 		peers: map[netip.Addr]uint32{}, hosts: map[uint64][encapsulations]uint32{}, domains: map[RDID]uint32{},
-		objects: map[uint32]int{}, learned: map[learner]int{},
+		objects: map[uint32]int{}, learned: map[learner]int{}, detours: map[Key]detour{},
 	}
 }
 
@@ -160,6 +161,9 @@ func (w *writer) load(e *Engine, s *snapshot, ed *edit, changes []Change) {
 func (w *writer) apply(e *Engine, s *snapshot, ed *edit, changes []Change) {
 	routes := map[uint32]map[routeKey]CustomerRoute{} // of domains that change
 	for i := range changes {
+		if len(w.detours) > 0 && changes[i].Record != nil {
+			delete(w.detours, changes[i].Key())
+		}
 		switch c := &changes[i]; {
 		case c.Record != nil && c.Delete:
 			w.deleteRecord(s, ed, c.Record)

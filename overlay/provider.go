@@ -38,6 +38,10 @@ type Config struct {
 	// LearnedAge is how long a learned customer address is kept without being seen, 10 s … 8 h; 0
 	// means 10 minutes.
 	LearnedAge time.Duration `json:"learnedAge,omitempty"`
+
+	// NoRedirects neither tells other hosts of VMs that are not here, nor obeys them. It is for
+	// provider networks with tunnel endpoints that let VMs say what only hosts may.
+	NoRedirects bool `json:"noRedirects,omitempty"`
 }
 
 // ProviderAddress is an address of the host in the provider network (New-NetVirtualizationProviderAddress).

@@ -41,6 +41,9 @@ func (w *Worker) arp(f *ports.Frame, from origin, sub *subnet) bool {
 	case mac == from.mac:
 		w.drop(f, DropAnswered) // its own, such as when it looks whether it is the only one
 	case known:
+		if w.notes != nil {
+			w.note("ARP: answered that %s is at %s", addrOf(target), mac)
+		}
 		makeARPReply(b, int(w.h.L3), mac)
 		f.Offload = ports.Offload{}
 		w.toPort(f, from.port)
@@ -109,6 +112,9 @@ func (w *Worker) solicitation(f *ports.Frame, from origin, sub *subnet) bool {
 		}
 		w.drop(f, DropAnswered)
 	case known:
+		if w.notes != nil {
+			w.note("Neighbor Discovery: answered that %s is at %s", addrOf(target), mac)
+		}
 		flags := byte(flagOverride)
 		if mac == sub.router {
 			flags |= flagRouter
@@ -160,6 +166,24 @@ func finishIPv6(r []byte, proto, hops byte) {
 	s.AddPseudo(ip[8:40], proto, uint32(len(icmp)))
 	s.Add(icmp)
 	binary.BigEndian.PutUint16(icmp[2:], s.Checksum())
+}
+
+// nextHop returns the MAC address of a next hop, and whether it is known. local is the place of the provider
+// address to ask from.
+func (w *Worker) nextHop(n *neighbor, local int) (mac ports.MAC, known bool) {
+	if w.notes != nil {
+		if mac, known = n.known(); known {
+			w.note("next hop: %s is at %s", n.addr, mac)
+		} else {
+			w.note("next hop: %s is not known, and would be asked for", n.addr)
+		}
+		return mac, known
+	}
+	mac, known, ask := n.resolve(w.now)
+	if ask {
+		w.ask(n, &w.snap.provider.Addresses[local])
+	}
+	return mac, known
 }
 
 // ask sends a question for a next hop into the provider network.

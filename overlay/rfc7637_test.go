@@ -152,3 +152,74 @@ func resum(b []byte) []byte {
 	binary.BigEndian.PutUint16(b[24:], slowSum(b[14:34]))
 	return b
 }
+
+// RFC 7637, section 4.4: what does not fit is never fragmented outside. The sender is told the MTU, or its
+// IPv4 packet is fragmented inside where it allows that.
+func TestRFC7637MTU(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		pas  []string
+		mtu  int
+	}{{"IPv4", v4PAs, 1500 - 42}, {"IPv6", v6PAs, 1500 - 62}} {
+		s := newMoved(t, NVGRE, c.pas...)
+		s.apply(Change{Route: &CustomerRoute{RDID: red, VSID: 5001, Destination: prefix("fd00::/64")}},
+			s.record(0, 5001, mac(1), "fd00::11"), s.record(1, 5001, mac(2), "fd00::12"))
+		for _, inner := range []struct {
+			name     string
+			from, to string
+			headers  int
+			df       bool
+			told     []byte // type and code of ICMP; none when it is fragmented
+		}{
+			{"IPv4", "10.0.0.11", "10.0.0.12", 28, false, nil},
+			{"IPv4 with DF", "10.0.0.11", "10.0.0.12", 28, true, []byte{3, 4}},
+			{"IPv6", "fd00::11", "fd00::12", 48, false, []byte{2, 0}},
+		} {
+			name := inner.name + " over " + c.name
+			p := packet{src: mac(1), dst: mac(2), from: addr(inner.from), to: addr(inner.to), df: inner.df, payload: c.mtu - inner.headers}
+			s.wire = nil
+			require.Equal(t, []delivery{{1, 2, p.bytes(t)}}, s.send(0, s.p, p.frame(t)), "%s: as long as it may be", name)
+			require.Len(t, s.wire, 1)
+			require.Equal(t, 14+1500, s.wire[0].Len(), name)
+
+			p.payload++
+			s.wire = nil
+			got := s.send(0, s.p, p.frame(t))
+			for _, f := range s.wire {
+				require.True(t, f.Fits(1500), name)
+				if f.Head()[12] == 8 {
+					require.Equal(t, uint16(0x4000), binary.BigEndian.Uint16(f.Head()[20:]), "%s: a fragment outside", name)
+				}
+			}
+			if inner.told == nil {
+				require.Len(t, got, 2, name)
+				for _, d := range got {
+					require.Equal(t, 1, d.host)
+				}
+				continue
+			}
+			require.Empty(t, s.wire, name)
+			require.Len(t, got, 1, name)
+			icmp := got[0].data[14+inner.headers-8:]
+			require.Equal(t, 0, got[0].host, name)
+			require.Equal(t, inner.told, icmp[:2], name)
+			require.Equal(t, c.mtu, int(binary.BigEndian.Uint16(icmp[6:])), name)
+		}
+	}
+}
+
+// The same of a receiver: an outer fragment of IPv6.
+func TestRFC7637Fragment6(t *testing.T) {
+	f := inner4.frame(t)
+	require.NoError(t, tunnel6(t, TunnelConfig{}).Encap(f, 5001))
+	whole := wire(f)
+	for offset, want := range map[uint16]Drop{0: 0, 1: DropFragment, 8 << 3: DropFragment} { // 0: a whole datagram (RFC 6946)
+		b := append(whole[:54:54], 47, 0, byte(offset>>8), byte(offset), 0, 0, 0, 1)
+		b = append(b, whole[54:]...)
+		b[20] = 44
+		binary.BigEndian.PutUint16(b[18:], uint16(len(b)-54))
+		var d Decoder
+		var e Encapsulated
+		require.Equal(t, want, d.Decap(frameOf(b), &e), "offset word %#x", offset)
+	}
+}

@@ -33,6 +33,9 @@ func (w *Worker) route(f *ports.Frame, from origin, sub *subnet) {
 	}
 	s := w.snap
 	v, ok := s.domains.get(sub.domain).lookup(a)
+	if w.notes != nil {
+		w.noteRoute(a, v, ok)
+	}
 	var to *subnet
 	if ok {
 		to = s.subnets.get(uint32(v.vsid))
@@ -57,9 +60,12 @@ func (w *Worker) route(f *ports.Frame, from origin, sub *subnet) {
 	} else {
 		m = w.resolve(v.vsid, v.hop)
 	}
+	if w.notes != nil {
+		w.noteRecord("receiver", m)
+	}
 	if m == nil {
 		if v.onLink && to.Learning {
-			if from.port.limit.take(w.now) {
+			if w.take(&from.port.limit) {
 				w.inquire(to, a, from.local)
 			}
 		} else {
@@ -101,6 +107,9 @@ func (w *Worker) echo(f *ports.Frame, from origin) {
 	if !makeEchoReply(f, &w.h) {
 		w.drop(f, DropRouter)
 		return
+	}
+	if w.notes != nil {
+		w.note("router: answers the echo request")
 	}
 	w.toPort(f, from.port)
 }

@@ -58,6 +58,20 @@ func TestDecodesWithTshark(t *testing.T) {
 			write(frameOf(d.data), want{})
 		}
 	}
+	// And what hosts tell each other.
+	for _, pas := range [][]string{v4PAs, v6PAs} {
+		for _, told := range [][]int{{1, 2}, nil} {
+			m := newMoved(t, NVGRE, pas...)
+			m.move(told...)
+			target := m.hosts[2].pa
+			if told == nil {
+				target = m.hosts[0].pa
+				require.NoError(t, m.hosts[1].e.Replace(nil))
+			}
+			m.send(0, m.p, m.frame())
+			write(m.wire[len(m.wire)-1], want{encap: "gre", vsid: "0x001389", inner: target.String()})
+		}
+	}
 
 	name := filepath.Join(t.TempDir(), "overlay.pcap")
 	require.NoError(t, os.WriteFile(name, file.Bytes(), 0o600))

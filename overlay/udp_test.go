@@ -274,3 +274,21 @@ func TestNewTunnelRefuses(t *testing.T) {
 		require.ErrorAs(t, err, new(*ConfigError))
 	}
 }
+
+// A kernel in memory leaves the outer checksum to its device. It goes away with the outer header.
+func TestUnfinishedOuterChecksum(t *testing.T) {
+	for _, e := range []Encapsulation{VXLAN, Geneve} {
+		f := inner4.frame(t)
+		require.NoError(t, tunnel(t, TunnelConfig{Encapsulation: e}).Encap(f, 5001))
+		b := wire(f)
+		b[40], b[41] = 0x12, 0x34 // the sum of the pseudo header, say
+		f = frameOf(b)
+		var d Decoder
+		var x Encapsulated
+		require.Equal(t, DropOuterChecksum, d.Decap(f, &x), "%s", e)
+		f.Offload = ports.Offload{NeedsChecksum: true, ChecksumStart: 34, ChecksumOffset: 6}
+		require.Zero(t, d.Decap(f, &x), "%s", e)
+		require.Equal(t, inner4.bytes(t), wire(f), "%s", e)
+		require.True(t, f.Offload.IsZero(), "%s", e)
+	}
+}

@@ -20,7 +20,7 @@ func (w *Worker) underlay(f *ports.Frame) {
 	case !f.Offload.IsZero() && segment.CheckParsed(f, h) != nil:
 	case h.Flags&header.ARP != 0:
 		a := b[h.L3 : h.L3+arpLen]
-		w.e.neighbors.heard(vlan, netip.AddrFrom4([4]byte(a[14:])), ports.MAC(a[8:]), w.now)
+		w.heard(vlan, netip.AddrFrom4([4]byte(a[14:])), ports.MAC(a[8:]))
 		pa := w.ours(netip.AddrFrom4([4]byte(a[24:])), vlan)
 		if pa != nil && binary.BigEndian.Uint16(a[6:]) == arpRequest {
 			makeARPReply(b, int(h.L3), pa.MAC)
@@ -29,12 +29,12 @@ func (w *Worker) underlay(f *ports.Frame) {
 		}
 	case isND(b, h, typeNA):
 		if o := b[h.L4+ndLen:]; len(o) >= 8 && o[0] == 2 && o[1] == 1 {
-			w.e.neighbors.heard(vlan, netip.AddrFrom16([16]byte(b[h.L4+8:])), ports.MAC(o[2:]), w.now)
+			w.heard(vlan, netip.AddrFrom16([16]byte(b[h.L4+8:])), ports.MAC(o[2:]))
 		}
 	case isSolicitation(b, h):
 		if pa := w.ours(netip.AddrFrom16([16]byte(b[h.L4+8:])), vlan); pa != nil {
 			if o := b[h.L4+ndLen:]; len(o) >= 8 && o[0] == 1 && o[1] == 1 {
-				w.e.neighbors.heard(vlan, netip.AddrFrom16([16]byte(b[h.L3+8:])), ports.MAC(o[2:]), w.now)
+				w.heard(vlan, netip.AddrFrom16([16]byte(b[h.L3+8:])), ports.MAC(o[2:]))
 			}
 			g := w.advertisement(b, h, pa.MAC, flagOverride)
 			g.VLAN = f.VLAN
@@ -49,6 +49,12 @@ func (w *Worker) underlay(f *ports.Frame) {
 		}
 	}
 	w.drop(f, DropNotTunnel)
+}
+
+func (w *Worker) heard(vlan uint16, addr netip.Addr, mac ports.MAC) {
+	if w.notes == nil {
+		w.e.neighbors.heard(vlan, addr, mac, w.now)
+	}
 }
 
 // ours returns the provider address of this host that a is, in that VLAN, or nil.

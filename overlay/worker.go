@@ -23,6 +23,8 @@ type Worker struct {
 	split  Splitter
 	cut    []*ports.Frame
 	h      header.Header
+
+	notes *[]string // of an explanation; nil for frames that are really under way
 }
 
 // Output is a frame that leaves the engine, or one that does not: each frame of a batch has at least one.

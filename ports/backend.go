@@ -91,6 +91,16 @@ type Pollable interface {
 	Descriptor() int
 }
 
+// Discarder is implemented by receive queues, Pollable ones above all, that may take frames off their device
+// without lending them, as a team takes copies of what it has received by another member. A descriptor that
+// was readable for these was not readable in vain, so whoever waits for it has no reason to leave it alone for
+// a while.
+type Discarder interface {
+	// Discarded returns how many frames Recv has taken and not lent so far. It is called by whoever
+	// calls Recv.
+	Discarded() uint64
+}
+
 // Link is the state of a backend's link.
 type Link struct {
 	Up    bool

@@ -106,6 +106,8 @@ type Config struct {
 	// only.
 	SystemPriority uint16
 	Passive, Short bool
+
+	pair bool // see Pair
 }
 
 const (
@@ -155,7 +157,7 @@ func (c *Config) rewrites() bool {
 // sums reports whether the team has as many queues as all members together, rather than as the member
 // with the fewest: where what arrives for a vNIC arrives at one member.
 func (c *Config) sums() bool {
-	return c.Mode == SwitchIndependent && c.Distribution != AddressHash
+	return c.Mode == SwitchIndependent && c.Distribution != AddressHash && !c.pair
 }
 
 // checkMember checks a member against the team and those that it has already.

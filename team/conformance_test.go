@@ -60,7 +60,7 @@ func (f *far) Take(wait time.Duration) (portstest.Packet, bool) {
 // turned is a team for whose suite the addresses of both sides differ, while the suite has the same on
 // both: frames sent have another bit set in their source, which the far end clears.
 type turned struct {
-	*team.Team
+	portsBackend
 	tx []*turnedTx
 }
 
@@ -72,8 +72,14 @@ type turnedTx struct {
 
 const turnedBit = 4
 
-func turn(t *team.Team) *turned {
-	u := &turned{Team: t}
+// portsBackend is a team or a pair.
+type portsBackend interface {
+	ports.Backend
+	ports.LinkWatcher
+}
+
+func turn(t portsBackend) *turned {
+	u := &turned{portsBackend: t}
 	for i := range t.Info().TxQueues {
 		u.tx = append(u.tx, &turnedTx{TxQueue: t.Tx(i), list: make([]*ports.Frame, 256)})
 	}

@@ -154,7 +154,7 @@ func (t *Team) speedFits(m *member, speed uint64) bool {
 // compile makes a snapshot, or returns the one before when nothing has changed.
 func (t *Team) compile(prev *snapshot, now time.Duration) (s *snapshot, again time.Duration) {
 	s = &snapshot{
-		closed: t.closed, mode: t.cfg.Mode, dist: t.cfg.Distribution, rewrite: t.cfg.rewrites(),
+		closed: t.closed, mode: t.cfg.Mode, dist: t.cfg.Distribution, rewrite: t.cfg.rewrites(), pair: t.cfg.pair,
 		team: addressOfMAC(t.info.MAC), slots: t.members, primary: nobody,
 	}
 	s.active, s.taken, again = t.inUse(prev, now)
@@ -221,7 +221,7 @@ func (t *Team) inUse(prev *snapshot, now time.Duration) (active, taken uint32, a
 	if active&rest == rest && rest != 0 {
 		active &^= standby
 	}
-	if t.cfg.Mode == SwitchIndependent {
+	if t.cfg.Mode == SwitchIndependent && !t.cfg.pair {
 		taken = active
 	}
 	return active, taken, again

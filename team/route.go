@@ -110,10 +110,11 @@ func (q *txQueue) speaksForGroup(s *snapshot, pin uint8, f *ports.Frame, head []
 	return false
 }
 
-// moving reports whether a vNIC has just got another member though the one before is well.
+// moving reports whether a vNIC has just got another member though the one before is well, as the standby of a pair is
+// when the primary comes back.
 func (s *snapshot) moving(address uint64) bool {
-	was := s.pinWas(address)
-	return was != s.pin(address) && was != nobody && s.uses(was)
+	was, is := s.pinWas(address), s.pin(address)
+	return was != is && was != nobody && (s.uses(was) || s.pair && !s.slots[is].standby)
 }
 
 // noted is a source that a transmit queue has entered into the table of vNICs.

@@ -18,6 +18,7 @@ type rxQueue struct {
 	mu      sync.Mutex
 	sources []*source
 	first   int // who is asked first, each in turn
+	dropped uint64
 
 	// Frames are received into batches of its own, from which those that count are lent on. A
 	// batch is used for no more frames than the caller has room for.
@@ -71,6 +72,19 @@ func (q *rxQueue) Recv(b *ports.Batch) error {
 		}
 	}
 	return nil
+}
+
+// Discarded implements ports.Discarder: frames that do not count, and what the members' queues discard.
+func (q *rxQueue) Discarded() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.dropped
+	for _, src := range q.sources {
+		if d, ok := src.rx.(ports.Discarder); ok {
+			n += d.Discarded()
+		}
+	}
+	return n
 }
 
 // maxRounds is how often in a row a queue is asked whose frames do not count, so that it does not keep the
@@ -186,6 +200,7 @@ func (q *rxQueue) lend(s *snapshot, src *source, frames []*ports.Frame, b *ports
 		taken++
 		b.Lend(f)
 	}
+	q.dropped += uint64(len(frames) - taken)
 	if taken > 0 {
 		m.count.rxFrames.Add(uint64(taken))
 		m.count.rxBytes.Add(bytes)
@@ -222,7 +237,11 @@ func (q *rxQueue) judge(s *snapshot, src *source, f *ports.Frame, tick uint32) R
 	if q.team.vnics.reflected(from<<16|uint64(vid), tick) || s.own.has(from) {
 		return Reflected
 	}
-	if s.pin(dst) != slot {
+	if d := q.team.direct; d != nil {
+		if d.copied(s, src.m, dst, from<<16|uint64(vid), tick) {
+			return ElsewhereToo
+		}
+	} else if s.pin(dst) != slot {
 		return ElsewhereToo
 	}
 	if src.settled != s.number {

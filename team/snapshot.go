@@ -12,7 +12,8 @@ type snapshot struct {
 	closed  bool
 	mode    Mode
 	dist    Distribution
-	rewrite bool   // Config.rewrites
+	rewrite bool // Config.rewrites
+	pair    bool
 	active  uint32 // slots that frames are sent on
 	taken   uint32 // slots that frames are taken from
 	primary uint8

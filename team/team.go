@@ -30,13 +30,14 @@ var ErrNoMember = errors.New("no such member")
 // A frame that cannot be delivered because its member fails counts as sent, and is counted as dropped. A
 // member whose Recv returns an error is not used any more.
 type Team struct {
-	cfg   Config
-	info  ports.Info
-	start time.Time
-	snap  atomic.Pointer[snapshot]
-	vnics vnics
-	rx    []*rxQueue
-	tx    []*txQueue
+	cfg    Config
+	info   ports.Info
+	start  time.Time
+	snap   atomic.Pointer[snapshot]
+	vnics  vnics
+	direct *direct // of a pair, else nil
+	rx     []*rxQueue
+	tx     []*txQueue
 
 	announced atomic.Uint64
 	moved     atomic.Uint64
@@ -170,6 +171,9 @@ func (t *Team) describe() {
 		rx, tx = rxSum, txSum
 	}
 	i.RxQueues, i.TxQueues = rx, tx
+	if t.cfg.pair {
+		t.describePair()
+	}
 }
 
 // makeQueues makes the team's queues and assigns those of the members to them.

@@ -20,6 +20,8 @@ type fdQueue struct{ *rxQueue }
 var (
 	_ ports.Notifier = bellQueue{}
 	_ ports.Pollable = fdQueue{}
+
+	_ ports.Discarder = fdQueue{}
 )
 
 // bell is rung once each time it has been armed.

@@ -52,7 +52,7 @@ func (s *Switch) AddAddress(mac ports.MAC, vid uint16, port string) error {
 		return fmt.Errorf("switch %q: static address %s: is not the address of one station: %w", s.name, mac, ErrInvalid)
 	case vid > vlan.MaxID:
 		return fmt.Errorf("switch %q: static address %s: VLAN %d is out of 0–4094: %w", s.name, mac, vid, ErrInvalid)
-	case !p.vlan.Receives(vid) && !p.sendsIn(vid):
+	case !p.isIn(vid):
 		return fmt.Errorf("switch %q: static address %s: port %q is not in VLAN %d: %w", s.name, mac, port, vid, ErrInvalid)
 	case s.ownerOf(mac, vid) != nil:
 		return fmt.Errorf("switch %q: static address %s: is that of vNIC %q: %w", s.name, mac, s.ownerOf(mac, vid).name, ErrInUse)
@@ -106,6 +106,11 @@ func (s *Switch) RemoveAddress(mac ports.MAC, vid uint16) error {
 // key returns the key of an address in a VLAN.
 func (s *Switch) key(mac ports.MAC, vid uint16) fdbKey {
 	return makeKey(loadMAC(mac), s.snap.Load().fids.Of(vid))
+}
+
+// isIn reports whether the port sends to or receives from a VLAN.
+func (p *portView) isIn(vid uint16) bool {
+	return p.vsid == 0 && (p.vlan.Receives(vid) || p.sendsIn(vid))
 }
 
 // sendsIn reports whether untagged frames from the port are in a VLAN.

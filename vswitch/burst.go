@@ -29,6 +29,8 @@ type burst struct {
 	tagged   bool   // some frame is in a VLAN or has a priority
 	queue    int    // the receive queue's number: frames of one queue leave by one queue
 	parsed   bool   // headers are those of frames
+	virtual  bool   // the frames are those of virtual subnets, on their way to vNICs there
+	overlaid bool   // some frame goes where the overlay sends it
 	trace    *trace // of Explain; nil for frames that are really under way
 
 	*scratch
@@ -40,6 +42,7 @@ type scratch struct {
 	admitted []*ports.Frame
 	touched  uint64
 	entering extension.Batch // the burst, as the extensions of its source port see it
+	overlay  overlaid
 }
 
 // parse parses the headers of the frames that are alive, if that has not been done.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch"
@@ -33,7 +34,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 		l.nic("eth0")
 		sw := vswitch.SwitchConfig{
 			ID: "sw-1", Type: vswitch.External, Uplink: "eth0", Notes: "to the world",
-			Ageing: 17 * time.Second, MaxAddresses: 1234,
+			Ageing: 17 * time.Second, MaxAddresses: 1234, Overlay: newEngine(t),
 			QoS:        &vswitch.QoSConfig{LinkRate: 1e9, QueueBytes: 1 << 16},
 			Extensions: []extension.Binding{{Name: "witness", Extension: &witness{}}},
 		}
@@ -50,10 +51,15 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
 			Mirror: vswitch.MirrorDestination, MirrorTag: true,
 			Bandwidth: vswitch.Bandwidth{MinWeight: 7, MaxRate: 1e9, Burst: 1 << 20},
+			RSS:       &vswitch.RSSConfig{Key: make([]byte, 40), Table: []int{0, 0}, Hash: vswitch.RSSTCP4},
 		}
-		everyFieldSet(t, vnic, "ExtensionState") // which is used up
+		everyFieldSet(t, *vnic.RSS)
+		everyFieldSet(t, vnic, "ExtensionState", "VSID") // the one is used up, the other does not go with a VLAN
 		made := l.guest("made", vnic)
 		require.Equal(t, vnic, made.vnic.Config())
+		virtual := l.guest("virtual", vswitch.VNICConfig{Switch: "lab", VSID: 5001})
+		require.Equal(t, overlay.VSID(5001), virtual.vnic.Config().VSID)
+		require.NoError(t, virtual.vnic.Close())
 
 		changed := l.guest("changed", vswitch.VNICConfig{})
 		vnic.ID, vnic.MAC = changed.vnic.ID(), stranger(2)

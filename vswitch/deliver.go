@@ -86,6 +86,9 @@ func (w *worker) deliver(b *burst) {
 	if b.chosen {
 		w.deliverChosen(b)
 	}
+	if b.overlaid {
+		w.deliverOverlay(b)
+	}
 }
 
 // transmitGroups sends each group to its port.
@@ -116,6 +119,10 @@ func (w *worker) deliverChosen(b *burst) {
 
 // transmit copies the frames of a group to a port and counts what became of them.
 func (w *worker) transmit(b *burst, to *portView, g *group) {
+	if b.virtual != (to.vsid != 0) {
+		w.keepApart(b, to, g)
+		return
+	}
 	if to.program != nil || to.mirror == MirrorSource || b.trace != nil {
 		w.pass(b, to, g)
 		return
@@ -144,10 +151,18 @@ func (w *worker) transmit(b *burst, to *portView, g *group) {
 // send sends frames, bytes long in all, to a port: as they are if it takes them whole. lost may be nil. Memory of a frame
 // may be gone, so the queue is given back whatever happens.
 func (w *worker) send(b *burst, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
-	q := to.tx[0]
-	if to.scheduler == nil {
-		q = to.tx[b.queue%len(to.tx)]
+	switch {
+	case to.rss != nil:
+		w.spread(b, to, frames, bytes, whole, lost)
+	case to.scheduler != nil:
+		w.sendOn(b, to.tx[0], to, frames, bytes, whole, lost)
+	default:
+		w.sendOn(b, to.tx[b.queue%len(to.tx)], to, frames, bytes, whole, lost)
 	}
+}
+
+// sendOn is send on a queue of the port.
+func (w *worker) sendOn(b *burst, q *txQueue, to *portView, frames []*ports.Frame, bytes uint64, whole bool, lost *losses) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if whole {
@@ -168,8 +183,9 @@ func (w *worker) sendWhole(b *burst, q *txQueue, to *portView, frames []*ports.F
 
 // txQueue is a transmit queue with the lock that makes it one worker's at a time.
 type txQueue struct {
-	mu sync.Mutex
-	tx ports.TxQueue
+	mu    sync.Mutex
+	tx    ports.TxQueue
+	count QueueStats
 }
 
 // send sends frames, bytes long in all, to the port whose queue it is and counts what became of them. Somebody may
@@ -207,6 +223,8 @@ func (q *txQueue) offer(p *port, frames []*ports.Frame, bytes uint64, told *loss
 		}
 		frames = frames[n+len(lost):]
 	}
+	q.count.Frames += uint64(sent)
+	q.count.Bytes += bytes
 	p.count.txFrames.Add(uint64(sent))
 	p.count.txBytes.Add(bytes)
 	return rest

@@ -4,7 +4,8 @@ import "strconv"
 
 // DropReason says why a frame was dropped. Every dropped frame counts under exactly one reason at
 // exactly one port: reasons up to DropSamePort at the port it came from, the others, for each
-// destination it did not reach, at that destination.
+// destination it did not reach, at that destination. Of a frame that the overlay sends to several places
+// each copy that it drops counts, at the port the frame came from.
 type DropReason uint8
 
 // Reasons at the source port.
@@ -37,6 +38,19 @@ const (
 	DropFirewallOut     // of a connection that a firewall extension denies
 	DropForwarding      // dropped by the forwarding extension
 	DropStormLimit      // flooded more often than the vNIC may
+	DropTunnelHeader    // of another host, encapsulated wrongly: outer headers, checksums, fragments, the inner frame
+	DropTunnelSource    // from or to a provider address, or in a provider VLAN, that is not the right one
+	DropUnknownVSID     // of a virtual subnet that is not known here
+	DropCustomerSource  // with the MAC or customer address of another VM
+	DropNoRecord        // nobody in the virtual subnet has the destination address
+	DropNotHere         // for a VM that is not on this host
+	DropNoRoute         // no customer route to the destination
+	DropRouter          // for the router of a virtual subnet, which does not take it
+	DropTTL             // expired at the router of a virtual subnet
+	DropTunnelMTU       // longer than what the provider network carries
+	DropUnresolved      // the next hop in the provider network is not known yet
+	DropNoProvider      // no provider address of the host leads there
+	DropAnswered        // a question that was answered here, or needs no answer
 	DropReserved        // to 01-80-C2-00-00-00 … 0F, which bridges do not forward (IEEE 802.1Q table 8-1)
 	DropNoDestination   // no port to send it to
 	DropSamePort        // the destination is where it came from
@@ -52,7 +66,7 @@ const (
 	DropACLIn                                        // denied by the ACL of the VM that would receive it
 	DropFilterIn                                     // dropped by a filter extension
 	DropFirewallIn                                   // of a connection that a firewall extension denies
-	DropNotMember                                    // the port is not in the VLAN, or kept apart by a private VLAN
+	DropNotMember                                    // the port is not in the VLAN, kept apart by a private VLAN, or in a virtual subnet
 
 	numDropReasons = iota + DropSamePort + 1
 )
@@ -87,6 +101,19 @@ var dropNames = [numDropReasons]string{
 	DropFirewallIn:         "firewall extension, inbound",
 	DropForwarding:         "forwarding extension",
 	DropStormLimit:         "storm limit",
+	DropTunnelHeader:       "wrong encapsulation",
+	DropTunnelSource:       "wrong provider address",
+	DropUnknownVSID:        "unknown virtual subnet",
+	DropCustomerSource:     "not its customer address",
+	DropNoRecord:           "no lookup record",
+	DropNotHere:            "VM not on this host",
+	DropNoRoute:            "no customer route",
+	DropRouter:             "not taken by the router",
+	DropTTL:                "TTL expired",
+	DropTunnelMTU:          "too big for the provider network",
+	DropUnresolved:         "next hop not resolved",
+	DropNoProvider:         "no provider address",
+	DropAnswered:           "answered",
 	DropReserved:           "reserved address",
 	DropNoDestination:      "no destination",
 	DropSamePort:           "same port",

@@ -38,6 +38,10 @@ type Delivery struct {
 	Tag    ports.Tag  // with which it leaves; zero without
 	Frames int        // that are sent: several where a segment is cut in software
 	TooBig int        `json:",omitempty"` // pieces of a segment that are not, because they exceed the MTU of the port
+
+	// Encapsulated are the frames, as they look on the wire, that the overlay sends to the provider network:
+	// for Explain at the uplink of the host that gets them.
+	Encapsulated [][]byte `json:",omitempty"`
 }
 
 // Delivered reports whether the frame would be sent to any port.
@@ -104,11 +108,18 @@ func (s *Switch) Explain(port string, frame *ports.Frame) (*Explanation, error) 
 		t.steps = &t.Steps
 		t.step(stage.name)
 		stage.run(b)
+		taken := b.untake()
 		if m.drop != 0 {
 			t.decide(m.drop.String())
 		} else {
 			t.describe(stage.name, b)
 		}
+		if taken {
+			break
+		}
+	}
+	if m.drop != 0 && b.overlaid {
+		w.deliverOverlay(b) // what its sender is told
 	}
 	if m.drop == 0 {
 		w.deliver(b)
@@ -281,6 +292,9 @@ func (w *worker) traceLeaving(b *burst, to *portView) {
 		return
 	}
 	t.note("%s", tagText(d.Tag))
+	if b.overlaid {
+		t.encapsulated(w, f)
+	}
 	if d.Frames > 1 || d.TooBig > 0 {
 		t.note("cut into %d frames", d.Frames+d.TooBig)
 	}

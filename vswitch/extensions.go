@@ -49,6 +49,10 @@ func (s *Switch) recompile() {
 // compile makes the pipeline of a port from its settings and the extensions.
 func (s *Switch) compile(v *portView) {
 	v.program = s.stack.Program(v.self)
+	v.overlay = nil
+	if v.mac == 0 || v.vsid != 0 {
+		v.overlay = s.overlay
+	}
 	v.ingress = compile(v)
 }
 
@@ -57,9 +61,15 @@ func (s *Switch) compile(v *portView) {
 func (s *Switch) introduce(add []*portView) error {
 	for i, v := range add {
 		v.self.Index = v.index
-		if err := s.stack.Connect(v.self, v.saved); err != nil {
+		err := s.joinOverlay(v)
+		if err == nil {
+			err = s.stack.Connect(v.self, v.saved)
+		}
+		if err != nil {
+			v.leaveOverlay()
 			for _, before := range add[:i] {
 				s.stack.Disconnect(before.self)
+				before.leaveOverlay()
 			}
 			return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
 		}

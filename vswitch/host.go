@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hvswitch/hvswitch/internal/toeplitz"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
 	"github.com/hvswitch/hvswitch/vswitch/extension"
@@ -59,6 +60,12 @@ type Host struct {
 	macs     *macPool
 	macOwner map[ports.MAC]*VNIC
 	ids      map[string]bool // of switches and vNICs
+
+	defaultHash *toeplitz.Hash // of RSS with the default key; nil until it is needed
+
+	measured time.Duration // when the loads of the workers were
+	calm     int           // passes for which they have been low
+	settling int           // passes until queues may be moved again
 
 	observers []extension.Binding // captures in front of the extensions of every switch
 }
@@ -178,20 +185,24 @@ func fdbTime(clock time.Duration) uint32 { return uint32(clock/fdbTick) + 1 }
 
 func (h *Host) nextQueue() int { return int(h.queues.Add(1) - 1) }
 
-// housekeeping forgets addresses and connections that have aged.
+// housekeeping forgets addresses and connections that have aged, and balances the load of the workers.
 func (h *Host) housekeeping() {
 	defer close(h.stopped)
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for {
+	for tick := 0; ; tick++ {
 		select {
 		case <-t.C:
 			for _, s := range h.Switches() {
 				s.fdb.sweep(h.now())
+				if tick%expireOverlay == 0 {
+					s.expireOverlay()
+				}
 			}
 			for _, c := range h.connections() {
 				c.Sweep(h.clock())
 			}
+			h.balance()
 		case <-h.stop:
 			return
 		}
@@ -215,11 +226,6 @@ func (h *Host) synchronize() {
 	for _, w := range h.workers {
 		w.quiesce()
 	}
-}
-
-// idlest returns the worker with the fewest queues.
-func (h *Host) idlest() *worker {
-	return slices.MinFunc(h.workers, func(a, b *worker) int { return a.queues - b.queues })
 }
 
 // queueFailed is called by a worker whose queue is dead; it is not served any more.

@@ -128,7 +128,7 @@ func (p *passage) judge(b *burst, to *portView, index []uint16) {
 			return
 		}
 		b.trace.step("ACL")
-		if !b.peek(to.acl, to.connections, acl.In, int(index[0])).Allowed() {
+		if !b.peek(to.acl, to.connections, acl.In, int(index[0]), to).Allowed() {
 			p.drops[0], p.dropped = DropACLIn, true
 		}
 		return
@@ -136,7 +136,7 @@ func (p *passage) judge(b *burst, to *portView, index []uint16) {
 	j := to.connections.Begin(to.acl, acl.In, b.clock)
 	for n, i := range index {
 		m := &b.meta[i]
-		if p.drops[n] == 0 && !j.Check(p.frames[n].Head(), &b.headers[i], int(m.len), uint32(m.vid())).Allowed() {
+		if p.drops[n] == 0 && !j.Check(p.frames[n].Head(), &b.headers[i], int(m.len), to.isolation(m)).Allowed() {
 			p.drops[n], p.dropped = DropACLIn, true
 		}
 	}

@@ -42,6 +42,15 @@ func compile(p *portView) []stage {
 	if p.acl != nil && p.acl.Judges(acl.Out) {
 		stages = append(stages, stage{"ACL", sentByVM(p.acl, p.connections)})
 	}
+	if p.tenant != nil {
+		if p.storm != nil {
+			stages = append(stages, stage{"storm limit", limitGroups(p.storm)})
+		}
+		return append(stages, stage{"overlay", intoOverlay})
+	}
+	if p.overlay != nil {
+		stages = append(stages, stage{"overlay", outOfOverlay(p.overlay)})
+	}
 	if !p.injected && (!configured || p.trunk()) {
 		stages = append(stages, stage{"learning", learn})
 	}

@@ -49,13 +49,14 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	snap := s.snap.Load()
 	modes := map[string]vlan.Mode{}
 	var selves []*extension.Port
+	var left []*portView
 	for _, p := range remove {
 		old := snap.ports.at(p.index)
 		if old.vlan.Kind() != vlan.KindUntagged {
 			modes[p.name] = vlan.Untagged()
 		}
 		snap = snap.without(old)
-		selves = append(selves, old.self)
+		selves, left = append(selves, old.self), append(left, old)
 	}
 	for _, v := range add {
 		if v.vlan.Kind() != vlan.KindUntagged || len(modes) > 0 {
@@ -87,6 +88,7 @@ func (s *Switch) replug(add []*portView, remove []*port) error {
 	for i, p := range remove {
 		s.stack.Disconnect(selves[i])
 		s.dismiss(p.name)
+		left[i].leaveOverlay()
 		s.takeAdded(func(a addedAddress) bool { return a.port == p.index })
 		s.fdb.removePort(p.index)
 		s.free = append(s.free, p.index)
@@ -99,6 +101,7 @@ func (s *Switch) retract(add []*portView) {
 	for _, v := range add {
 		s.dismiss(v.name)
 		s.stack.Disconnect(v.self)
+		v.leaveOverlay()
 	}
 	s.unattach(add)
 }
@@ -148,27 +151,40 @@ func (s *Switch) configureMAC(v *portView) {
 // ownVLAN returns the one VLAN in which the port has its address.
 func (p *portView) ownVLAN() (vid uint16, ok bool) {
 	vid, ok = p.vlan.PVID()
-	return vid, ok && p.mac != 0 && !p.trunk()
+	return vid, ok && p.mac != 0 && !p.trunk() && p.vsid == 0
 }
 
 // update changes the settings of a port that is plugged in, or with an error nothing.
 func (s *Switch) update(v *portView) error {
 	snap := s.snap.Load()
 	old := snap.ports.at(v.index)
+	if err := s.rejoinOverlay(v, old); err != nil {
+		return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
+	}
+	leave := v.tenant != old.tenant
 	var moved []uint16
 	if !v.vlan.Equal(old.vlan) {
 		var err error
 		if moved, err = s.vlans.Update(map[string]vlan.Mode{v.name: v.vlan}); err != nil {
+			if leave {
+				v.leaveOverlay()
+			}
 			return fmt.Errorf("switch %q: %w: %w", s.name, err, ErrInvalid)
 		}
 	}
 	if err := s.admitOne(v); err != nil {
 		s.vlans.Update(map[string]vlan.Mode{v.name: old.vlan}) // cannot fail, as it was so before
+		if leave {
+			v.leaveOverlay()
+		}
 		return err
 	}
 	if err := s.stack.Replace(v.self); err != nil {
 		s.admitOne(old)                                        // nor can this
 		s.vlans.Update(map[string]vlan.Mode{v.name: old.vlan}) // cannot fail, as it was so before
+		if leave {
+			v.leaveOverlay()
+		}
 		return fmt.Errorf("switch %q: port %q: %w", s.name, v.name, err)
 	}
 	s.compile(v)
@@ -180,11 +196,17 @@ func (s *Switch) update(v *portView) error {
 		s.fdb.removeKey(oldKey)
 	}
 	s.configureMAC(v)
-	if old.spoofing && !v.spoofing || !v.vlan.Equal(old.vlan) { // it has no claim to what was learned there
+	moves := !v.vlan.Equal(old.vlan) || v.vsid != old.vsid
+	if leave || moves || old.spoofing && !v.spoofing {
 		s.host.synchronize()
+	}
+	if leave {
+		old.leaveOverlay()
+	}
+	if moves || old.spoofing && !v.spoofing { // it has no claim to what was learned there
 		s.flushPort(v.index)
 	}
-	s.takeAdded(func(a addedAddress) bool { return a.port == v.index && !v.vlan.Receives(a.vid) && !v.sendsIn(a.vid) })
+	s.takeAdded(func(a addedAddress) bool { return a.port == v.index && !v.isIn(a.vid) })
 	return nil
 }
 

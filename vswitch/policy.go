@@ -17,6 +17,7 @@ type policy struct {
 	storm       *guard.Storm
 	connections *acl.State
 	maximum     *maximum
+	rss         *rss
 }
 
 // newPolicy returns the policy for c and mac, with the state of v where it still fits.
@@ -53,6 +54,7 @@ func (v *VNIC) newPolicy(c *VNICConfig, mac ports.MAC) (policy, error) {
 	if c.ACL != nil && n.connections == nil {
 		n.connections = acl.NewState()
 	}
+	n.rss = v.newRSS(c.RSS)
 	return n, nil
 }
 

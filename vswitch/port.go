@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hvswitch/hvswitch/internal/guard"
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
@@ -46,13 +47,17 @@ type portView struct {
 	acl          *acl.Policy    // nil without rules
 	connections  *acl.State     // with acl
 	judgedIn     bool           // the ACL has a say in what the port receives
+	rss          *rss           // nil without
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions
 	maximum      *maximum          // of what the vNIC sends; nil without
 	bandwidth    Bandwidth
-	scheduler    *scheduler // of an uplink; nil when it does not divide its bandwidth
-	injected     bool       // nobody's port: extensions send from it
+	scheduler    *scheduler    // of an uplink; nil when it does not divide its bandwidth
+	vsid         overlay.VSID  // of the virtual subnet of the vNIC; 0 when it is in a VLAN
+	tenant       *overlay.Port // its place there
+	overlay      *overlayOf    // of the switch; of an uplink and of vNICs in virtual subnets only
+	injected     bool          // nobody's port: extensions send from it
 	protected    bool
 	blockUnknown bool
 	hairpin      bool
@@ -74,7 +79,7 @@ func newPort(s *Switch, name string, b ports.Backend, count *counters) (*port, e
 	}
 	p := &port{name: name, sw: s, backend: b, info: info, count: count}
 	for i := range info.RxQueues {
-		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, number: s.host.nextQueue()})
+		p.rx = append(p.rx, &rxQueue{rx: b.Rx(i), port: p, index: i, number: s.host.nextQueue()})
 	}
 	for i := range info.TxQueues {
 		p.tx = append(p.tx, &txQueue{tx: b.Tx(i)})

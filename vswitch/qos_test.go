@@ -357,6 +357,7 @@ func TestFramesThatNeedNotWaitAreNotHeldUp(t *testing.T) {
 		_, wire, vm := dividing(t, vswitch.QoSConfig{LinkRate: 1000 * mbit}, weights(20, 50)...)
 		vm[0].send(wire.mac, "a")
 		require.Equal(t, []string{"a"}, wire.got(), "without any time passing")
+		require.Len(t, vm[0].vnic.PassThrough(), 2, "its minimum and QoS keep it from bypassing the switch")
 		wire.send(vm[0].mac, "b")
 		vm[1].send(vm[0].mac, "c")
 		require.Equal(t, []string{"b", "c"}, vm[0].got())

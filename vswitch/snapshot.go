@@ -15,6 +15,7 @@ type snapshot struct {
 	trunks portSet    // they receive so many VLANs that each is asked
 	fids   *vlan.FIDs // under which VLAN the addresses of a VLAN are known
 
+	uplink    int         // its index + 1; 0 without one
 	mirrors   portSet     // destinations
 	injectors []*portView // where frames of extensions come from, in the place of ports
 }
@@ -61,6 +62,15 @@ func (s *snapshot) change(p *portView, index int, member bool) *snapshot {
 	}
 	if p.mirror == MirrorDestination {
 		n.mirrors = n.mirrors.with(index, member)
+	}
+	if p.mac == 0 {
+		n.uplink = 0
+		if member {
+			n.uplink = index + 1
+		}
+	}
+	if p.vsid != 0 {
+		return &n // it is in no VLAN
 	}
 	if p.trunk() {
 		n.trunks = n.trunks.with(index, member)

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/extension"
 )
@@ -60,6 +61,13 @@ type SwitchConfig struct {
 	// order in which they come, and vNICs have no minimum.
 	QoS *QoSConfig
 
+	// Overlay forwards the frames of the vNICs with a VSID, and takes from the uplink what is for its
+	// provider addresses, in their VLANs. Only an external switch has one, and an engine serves one
+	// switch of the host. Its provider addresses are to be in a VLAN that no untrusted vNIC is in; its
+	// MTU is to be no more than that of the uplink. It cannot be taken away while there are vNICs
+	// with a VSID.
+	Overlay *overlay.Engine
+
 	// Extensions take part in what the switch does with frames, in this order. A list that is changed lets
 	// those go that are no longer in it; the others go on, in their new order.
 	Extensions []extension.Binding
@@ -85,6 +93,7 @@ type Switch struct {
 	free      []int        // port indices used before
 	indices   int          // port indices used ever
 	vlans     vlan.Associations
+	overlay   *overlayOf // nil without
 	stack     *extension.Stack
 	scheduler *scheduler  // nil without QoS
 	injectors []*injector // nil where one has gone
@@ -160,7 +169,7 @@ func (s *Switch) check(c *SwitchConfig) error {
 			return fmt.Errorf("switch %q: uplink %q is bound to switch %q: %w", s.name, c.Uplink, n.sw.name, ErrInUse)
 		}
 	}
-	return nil
+	return s.checkOverlay(c)
 }
 
 // Name returns the name of the switch.
@@ -213,7 +222,7 @@ func (s *Switch) SetConfig(c SwitchConfig) error {
 	}
 	s.fdb.setLimits(c.MaxAddresses, c.Ageing)
 	s.host.log.Info("switch changed", "switch", s.name, "type", c.Type.String(), "uplink", c.Uplink)
-	if old.Type == Private && c.Type != Private {
+	if old.Type == Private && c.Type != Private || old.Overlay == nil && c.Overlay != nil {
 		s.connectWaiting()
 	}
 	return nil
@@ -225,14 +234,22 @@ func (s *Switch) configure(c SwitchConfig) error {
 	if err != nil {
 		return err
 	}
+	change, err := s.changeOverlay(c.Overlay)
+	if err != nil {
+		extensions.Cancel()
+		return err
+	}
 	s.use(extensions)
+	change.apply()
 	if err := s.configurePorts(c); err != nil {
+		change.revert()
 		extensions.Revert()
 		s.recompile()
 		extensions.Cancel()
 		return err
 	}
 	extensions.Retire()
+	change.retire()
 	s.cfg = c
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/vlan"
 	"github.com/hvswitch/hvswitch/vswitch/acl"
@@ -32,6 +33,13 @@ type VNICConfig struct {
 	// VLAN is the mode of the port: untagged by default, access, trunk or one of the modes of
 	// private VLANs. The guest of an untagged or access port cannot send tags.
 	VLAN vlan.Mode
+
+	// VSID, if not 0, puts the vNIC into a virtual subnet of the overlay of its switch in place of a
+	// VLAN: VLAN is to be untagged, and the switch to have an Overlay. A vNIC that names a switch made
+	// without one stays disconnected. What else it may send is up to the records of the overlay;
+	// BlockUnknownUnicast, Hairpin and IEEEPriorityTag have no effect, and StormLimit bounds its
+	// broadcast and multicast frames.
+	VSID overlay.VSID
 
 	// IEEEPriorityTag keeps the 802.1p priority of the frames that the guest sends, and tells it
 	// that of the untagged frames it gets by a priority tag. By default the priority is zeroed.
@@ -83,6 +91,11 @@ type VNICConfig struct {
 	// ACL says what the VM may send and receive. Nil allows everything. A policy may be shared by
 	// many vNICs.
 	ACL *acl.Policy
+
+	// RSS spreads the flows that the vNIC receives over the queues of its guest. Without it, what comes from
+	// one receive queue of the switch goes to one of them. A change of it may let frames of a flow overtake
+	// those that wait in another queue of the guest.
+	RSS *RSSConfig
 
 	// Mirror makes the vNIC a source or a destination of the mirroring on its switch. With MirrorTag,
 	// copies come to a destination with the VLAN and the priority of the frames, in an 802.1Q tag.
@@ -185,6 +198,10 @@ func (v *VNIC) check(c *VNICConfig) error {
 	if err := c.Bandwidth.check(); err != nil {
 		return fmt.Errorf("vNIC %q: %w", v.name, err)
 	}
+	var err error
+	if c.RSS, err = c.RSS.complete(v.backend.Info().TxQueues); err != nil {
+		return fmt.Errorf("vNIC %q: RSS: %w: %w", v.name, err, ErrInvalid)
+	}
 	switch {
 	case c.MaxAddresses < 1 || c.MaxAddresses > limitMaxAddresses:
 		return fmt.Errorf("vNIC %q: maximum of %d addresses is out of 1–%d: %w", v.name, c.MaxAddresses, limitMaxAddresses, ErrInvalid)
@@ -196,6 +213,9 @@ func (v *VNIC) check(c *VNICConfig) error {
 		return fmt.Errorf("vNIC %q: static MAC %s lies in the host's pool %s–%s: %w", v.name, c.MAC, h.macs.r.First, h.macs.r.Last, ErrInvalid)
 	case h.macOwner[c.MAC] != nil && h.macOwner[c.MAC] != v:
 		return fmt.Errorf("vNIC %q: MAC %s is that of vNIC %q: %w", v.name, c.MAC, h.macOwner[c.MAC].name, ErrInUse)
+	}
+	if err := v.checkOverlay(c); err != nil {
+		return err
 	}
 	joins := c.Management && (!v.cfg.Management || c.Switch != v.cfg.Switch)
 	if s := h.switches[c.Switch]; s != nil && joins && s.cfg.Type == Private {
@@ -230,6 +250,7 @@ func (v *VNIC) view(p *port) *portView {
 		mac:          loadMAC(v.mac),
 		maxLen:       etherHeader + p.info.MTU,
 		vlan:         v.cfg.VLAN,
+		vsid:         v.cfg.VSID,
 		keepPriority: v.cfg.IEEEPriorityTag,
 		priorityTag:  v.cfg.IEEEPriorityTag,
 		spoofing:     v.cfg.AllowSpoofing,
@@ -244,6 +265,7 @@ func (v *VNIC) view(p *port) *portView {
 		acl:          v.cfg.ACL,
 		connections:  v.policy.connections,
 		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),
+		rss:          v.policy.rss,
 		mirror:       v.cfg.Mirror,
 		mirrorTag:    v.cfg.MirrorTag,
 		saved:        v.cfg.ExtensionState,
@@ -284,7 +306,7 @@ func (v *VNIC) connected(p *port) {
 
 // belongs reports whether the vNIC is to be a port of s.
 func (v *VNIC) belongs(s *Switch) bool {
-	return v.cfg.Switch == s.name && !(v.cfg.Management && s.cfg.Type == Private)
+	return v.cfg.Switch == s.name && !(v.cfg.Management && s.cfg.Type == Private) && (v.cfg.VSID == 0 || s.cfg.Overlay != nil)
 }
 
 // disconnect unplugs the vNIC.
@@ -321,7 +343,7 @@ func (v *VNIC) Config() VNICConfig {
 	v.host.mu.Lock()
 	defer v.host.mu.Unlock()
 	c := v.cfg
-	c.Addresses = slices.Clone(c.Addresses)
+	c.Addresses, c.RSS = slices.Clone(c.Addresses), c.RSS.clone()
 	return c
 }
 

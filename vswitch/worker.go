@@ -34,8 +34,8 @@ const (
 	// two, serves.
 	clockTurns = 8
 
-	// maxQuiet is how often in a row a descriptor may be readable without a frame, as that of an
-	// interface that is down can be, before it is left alone for pauseTime.
+	// maxQuiet is how often in a row a descriptor may be readable without a frame, be it one that is
+	// discarded, as that of an interface that is down can be, before it is left alone for pauseTime.
 	maxQuiet  = 8
 	pauseTime = 20 * time.Millisecond
 )
@@ -57,13 +57,21 @@ type worker struct {
 	passage      passage
 	pieces       losses
 	mirroring    group
+	spreading    spreading
+	toVMs        overlayBurst
+	toProvider   overlayBurst
 
 	// turns is odd while the worker has a queue, its frames or a snapshot in its hands.
 	turns atomic.Uint64
 
 	active []*rxQueue
 	alarms alarms
-	queues int // attached; under Host.mu
+	naps   naps
+
+	queues []*rxQueue    // attached; under Host.mu, as what follows
+	slept  time.Duration // when it was measured last
+	load   float64       // part of the time that it is awake
+	moved  uint64        // queues that have been moved to it
 
 	mu       sync.Mutex
 	ready    []*rxQueue // have something, or may have
@@ -81,15 +89,23 @@ type rxQueue struct {
 	rx       ports.RxQueue
 	port     *port
 	worker   *worker
+	index    int // in port.rx
 	number   int // differs from that of other queues
 	fd       int // -1 when it has a bell
 	fdID     int32
 	idle     int         // turns without a frame
 	patience int         // how many of them until it is not polled any more
 	quiet    int         // times its descriptor was readable in vain
+	thrown   uint64      // frames that it had discarded by then
 	queued   atomic.Bool // in worker.ready or worker.active
 	removed  atomic.Bool
 	resume   alarm // after a pause
+
+	work    atomic.Uint64 // that it has caused
+	place   int           // in worker.queues, or -1; under Host.mu, as what follows
+	workWas uint64        // work when it was measured last
+	share   uint64        // and since the time before
+	load    float64
 }
 
 func newWorker(h *Host) *worker {
@@ -102,13 +118,15 @@ func newWorker(h *Host) *worker {
 	}
 	w.timer.Stop()
 	w.burst.scratch = &w.scratch
+	w.scratch.overlay.worker = len(h.workers)
 	return w
 }
 
 // attach makes the worker serve a queue.
 func (w *worker) attach(q *rxQueue) error {
 	q.worker, q.fd, q.patience = w, -1, leastPatience
-	w.queues++
+	q.place = len(w.queues)
+	w.queues = append(w.queues, q)
 	switch n := q.rx.(type) {
 	case ports.Notifier:
 		n.SetBell(func() { w.ring(q) })
@@ -134,10 +152,18 @@ func (w *worker) attach(q *rxQueue) error {
 }
 
 // detach makes the worker let go of a queue. When it returns, and after Host.synchronize, no worker
-// uses the queue.
-func (w *worker) detach(q *rxQueue) {
-	w.queues--
-	q.removed.Store(true)
+// uses the queue. It reports whether the queue was alive.
+func (w *worker) detach(q *rxQueue) bool {
+	if q.place < 0 { // it has been already
+		return false
+	}
+	n := len(w.queues) - 1
+	w.queues[q.place] = w.queues[n]
+	w.queues[q.place].place = q.place
+	w.queues[n] = nil
+	w.queues = w.queues[:n]
+	q.place = -1
+	dead := q.removed.Swap(true)
 	if n, ok := q.rx.(ports.Notifier); ok {
 		n.SetBell(nil)
 	}
@@ -145,6 +171,7 @@ func (w *worker) detach(q *rxQueue) {
 		w.fds.Load().remove(q)
 	}
 	w.ring(q) // so that it leaves the lists
+	return !dead
 }
 
 // ring puts a queue on the list of those to be polled and wakes the worker.
@@ -178,8 +205,7 @@ func (w *worker) run() {
 		w.takeReady(turn)
 		w.ringAlarms()
 		if len(w.active) == 0 {
-			w.sleep(w.untilAlarm())
-			w.clock = w.host.clock()
+			w.nap()
 			continue
 		}
 		if turn%clockTurns == 0 {
@@ -290,12 +316,23 @@ func (w *worker) park(q *rxQueue) bool {
 		}
 		return true
 	}
-	after := time.Duration(0)
-	if q.quiet++; q.quiet >= maxQuiet {
-		q.quiet, after = 0, pauseTime
-	}
-	w.fds.Load().arm(q, after)
+	w.fds.Load().arm(q, q.pause())
 	return true
+}
+
+// pause returns for how long a descriptor that was readable without a frame is to be left alone.
+func (q *rxQueue) pause() time.Duration {
+	if d, ok := q.rx.(ports.Discarder); ok {
+		if n := d.Discarded(); n != q.thrown { // not in vain
+			q.thrown, q.quiet = n, 0
+			return 0
+		}
+	}
+	if q.quiet++; q.quiet >= maxQuiet {
+		q.quiet = 0
+		return pauseTime
+	}
+	return 0
 }
 
 // serve receives one batch from a queue and runs it through the switch. It reports whether there
@@ -325,6 +362,7 @@ func (w *worker) serve(q *rxQueue) (busy, paused bool) {
 			b.in.maximum.charge(b)
 		}
 		w.processLent(b)
+		q.worked(b)
 		w.batch.Reset()
 		q.rx.Release()
 	}
@@ -359,6 +397,7 @@ func (w *worker) fault(b *burst, r any) {
 		w.delivery.groupOf[w.delivery.groups[i].to.index] = 0
 	}
 	w.segmenter.Reset()
+	b.untake()
 	w.passage.lose(b)
 	if b.in.program != nil {
 		b.fate()
@@ -374,6 +413,9 @@ func (w *worker) process(b *burst) {
 	b.meta = w.meta[:len(b.frames)]
 	for i := range b.in.ingress {
 		b.in.ingress[i].run(b)
+	}
+	if b.overlaid {
+		b.untake()
 	}
 	w.deliver(b)
 	if b.in.program != nil {

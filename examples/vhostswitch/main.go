@@ -36,6 +36,7 @@ func main() {
 	sockets := flag.String("sockets", "", "paths of the unix sockets, `A,B,…`: one port each")
 	flag.BoolVar(&o.client, "client", false, "connect to the sockets instead of listening on them")
 	flag.BoolVar(&o.poll, "poll", false, "poll the machines without pause: less delay, and a processor that is always busy")
+	flag.BoolVar(&o.config, "config", false, "offer the machines the configuration of their cards, for crosvm")
 	flag.IntVar(&o.queues, "queues", 1, "queue pairs of a port")
 	flag.IntVar(&o.workers, "workers", 1, "goroutines that move frames")
 	flag.BoolVar(&o.verbose, "v", false, "log connections")
@@ -54,9 +55,9 @@ func main() {
 }
 
 type options struct {
-	sockets               []string
-	client, poll, verbose bool
-	queues, workers       int
+	sockets                       []string
+	client, config, poll, verbose bool
+	queues, workers               int
 }
 
 // run switches frames until ctx is done and prints the counters.
@@ -88,7 +89,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 
 // plug connects what is behind a socket to the switch, whatever address it has.
 func plug(host *vswitch.Host, path string, o options, log *slog.Logger) error {
-	cfg := &vhostuser.Config{Queues: o.queues, Log: log}
+	cfg := &vhostuser.Config{Queues: o.queues, ServeConfig: o.config, Log: log}
 	if o.poll {
 		cfg.BusyPoll = time.Second
 	}

@@ -41,7 +41,7 @@ func TestRowNames(t *testing.T) {
 				t.Errorf("two rows are called %s", r.name)
 			}
 			seen[r.name] = true
-			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "extension", "sock", "tap", "afpacket", "vhostuser"}, group) {
+			if group, _, ok := strings.Cut(r.name, "/"); !ok || !slices.Contains([]string{"memory", "policy", "extension", "team", "qos", "toeplitz", "overlay", "sock", "tap", "afpacket", "vhostuser"}, group) {
 				t.Errorf("%s does not begin with a group", r.name)
 			}
 			if r.unit == "" {
@@ -222,7 +222,9 @@ func TestMemoryRow(t *testing.T) {
 		t.Skip("takes a second")
 	}
 	for _, name := range []string{"memory/64B/batch=32/ports=2/addresses=1k/cores=1", "memory/64B/pipe/batch=32/cores=1",
-		"policy/guards+acl+receiver/established", "policy/acl/rules=10/stateless/new", "policy/acl/rules=1000/stateful/established", "policy/acl/rules=1000/stateful/new"} {
+		"policy/guards+acl+receiver/established", "policy/acl/rules=10/stateless/new", "policy/acl/rules=1000/stateful/established", "policy/acl/rules=1000/stateful/new",
+		"team/switch-independent/dynamic/receive", "team/static/address-hash/send", "qos/classes=64", "qos/classes=4/saturated",
+		"toeplitz/64B", "overlay/nvgre/64B", "overlay/nvgre/65535B", "overlay/nvgre/65535B/cut"} {
 		for _, b := range selectRows(allBenches(), regexp.MustCompile("^"+regexp.QuoteMeta(name)+"$")) {
 			b.shortRep = time.Millisecond
 			for _, r := range b.run(options{short: true}, &quiet{}) {

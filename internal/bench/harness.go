@@ -23,6 +23,7 @@ type options struct {
 type bench struct {
 	rows []row
 	lab  bool // needs root and network namespaces
+	over bool // by how much ours is over the limit is of interest
 	huge bool // uses huge pages, of which the machine may have to set some aside
 	open func(o options) (*contest, error)
 
@@ -81,6 +82,7 @@ type result struct {
 	LimitValue *float64 `json:"limit_value,omitempty"`
 	LimitRatio *float64 `json:"limit_ratio,omitempty"`
 	CopyValue  *float64 `json:"copy_value,omitempty"`
+	Over       *float64 `json:"over,omitempty"` // value less limit_value
 	Note       string   `json:"note,omitempty"`
 	Skipped    string   `json:"skipped,omitempty"`
 	Failed     string   `json:"failed,omitempty"`
@@ -184,6 +186,10 @@ func (b *bench) run(o options, q *quiet) []result {
 		x := r.result(turn, samples)
 		if m := r.median(samples[4]); m != nil {
 			x.Note = c.also.name + " " + figure(m)
+		}
+		if b.over && x.LimitValue != nil {
+			o := *x.Value - *x.LimitValue
+			x.Over = &o
 		}
 		for _, n := range notes {
 			x.Note = strings.TrimPrefix(x.Note+", "+n, ", ")

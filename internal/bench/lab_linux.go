@@ -334,13 +334,15 @@ func (s *station) daemon(name string) error {
 
 // listen starts the far ends of the measurements and waits until one frame has come back.
 func (s *station) listen() error {
-	p, err := tool(s.b, s.cpu, "udp-echo", echoPort)
-	if err != nil {
-		return err
-	}
-	s.later(p.kill)
-	if _, err := p.line(); err != nil {
-		return err
+	for _, echo := range []string{"udp-echo", "tcp-echo"} {
+		p, err := tool(s.b, s.cpu, echo, echoPort)
+		if err != nil {
+			return err
+		}
+		s.later(p.kill)
+		if _, err := p.line(); err != nil {
+			return err
+		}
 	}
 	if path, err := exec.LookPath("iperf3"); err == nil {
 		q, err := launch(within(s.b, path, "-s", "-p", iperfPort), anyCPU)
@@ -351,7 +353,7 @@ func (s *station) listen() error {
 		go io.Copy(io.Discard, q.out)
 	}
 	for range 50 {
-		if v, err := numbers(s.a, anyCPU, "udp-ping", ipB+":"+echoPort, "1ms"); err == nil && len(v) == 3 && v[2] > 0 {
+		if v, err := numbers(s.a, anyCPU, "udp-ping", ipB+":"+echoPort, "1ms"); err == nil && len(v) == 4 && v[3] > 0 {
 			return nil
 		}
 		time.Sleep(20 * time.Millisecond)

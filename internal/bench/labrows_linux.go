@@ -20,30 +20,35 @@ type labKind struct {
 
 func labBenches() []*bench {
 	var all []*bench
-	for _, k := range []labKind{
-		{"tap", "switch-tap", "relay-tap", true},
-		{"afpacket", "switch-packet", "relay-packet", false},
-	} {
+	afpacketKind := labKind{"afpacket", "switch-packet", "relay-packet", false}
+	for _, k := range []labKind{{"tap", "switch-tap", "relay-tap", true}, afpacketKind} {
 		free, one := &stationSet{kind: k, cpu: anyCPU}, &stationSet{kind: k, cpu: len(cpus) - 1}
 		all = append(all,
 			free.bench(1100*time.Millisecond, 300*time.Millisecond, measureTCP,
-				row{"tcp", "Gbit/s", 0, true}, row{"tcp/cpu", "ns/byte", 1, false}),
+				row{"tcp", "Gbit/s", 0, true}, row{"tcp/cpu", "ms/Gbit", 1, false}, row{"tcp/cpu-all", "ms/Gbit", 2, false}),
 			free.bench(500*time.Millisecond, 150*time.Millisecond, measureRate,
 				row{"64B", "Mframe/s", 0, true}),
-			free.bench(500*time.Millisecond, 100*time.Millisecond, measureRTT,
-				row{"udp-rtt/cpus=all/p50", "µs", 0, false}, row{"udp-rtt/cpus=all/p99", "µs", 1, false}),
-			one.bench(500*time.Millisecond, 100*time.Millisecond, measureRTT,
-				row{"udp-rtt/cpus=1/p50", "µs", 0, false}, row{"udp-rtt/cpus=1/p99", "µs", 1, false}),
 		)
+		for _, of := range []*stationSet{free, one} {
+			for _, proto := range []string{"udp", "tcp"} {
+				n := fmt.Sprintf("%s-rtt/cpus=%s/", proto, choose(of == one, "1", "all"))
+				all = append(all, of.bench(500*time.Millisecond, 100*time.Millisecond, measureRTT(proto),
+					row{n + "p50", "µs", 0, false}, row{n + "p90", "µs", 1, false}, row{n + "p99", "µs", 2, false}))
+			}
+		}
 	}
+	short := &stationSet{kind: afpacketKind, cpu: anyCPU, short: true}
+	all = append(all, short.bench(1100*time.Millisecond, 300*time.Millisecond, measureTCP,
+		row{"short/tcp", "Gbit/s", 0, true}, row{"short/tcp/cpu", "ms/Gbit", 1, false}, row{"short/tcp/cpu-all", "ms/Gbit", 2, false}))
 	return append(all, vhostBenches()...)
 }
 
 // stationSet is stations that are alike but for what is between their namespaces. Benches share them;
 // they stay until the end, because idle ones cost nothing.
 type stationSet struct {
-	kind labKind
-	cpu  int
+	kind  labKind
+	cpu   int
+	short bool // the sender cuts its segments itself
 
 	built                    bool
 	err                      error
@@ -60,6 +65,9 @@ func (t *stationSet) build() {
 		}
 		if err == nil {
 			err = s.listen()
+		}
+		if err == nil && t.short {
+			_, err = output(within(s.a, "ethtool", "-K", "e0", "tso", "off", "gso", "off"))
 		}
 		if err != nil {
 			s.close()
@@ -97,6 +105,11 @@ func (t *stationSet) bench(rep, shortRep time.Duration, measure func(s *station,
 		if tcp {
 			if _, err := exec.LookPath("iperf3"); err != nil {
 				return nil, skip("needs the program iperf3")
+			}
+		}
+		if t.short {
+			if _, err := exec.LookPath("ethtool"); err != nil {
+				return nil, skip("needs the program ethtool")
 			}
 		}
 		if t.kind.tap {
@@ -152,7 +165,8 @@ func (s *station) bridge() error {
 	return ip("-n "+s.s+" link set "+devA+" master br0", "-n "+s.s+" link set "+devB+" master br0")
 }
 
-// measureTCP gives Gbit/s of one stream and ns of the switch's processor time a byte.
+// measureTCP gives Gbit/s of one stream and the processor time of a gigabit in ms: that of the switch's
+// process, in the kernel too, and that of the whole machine with both ends of the stream.
 func measureTCP(s *station, d time.Duration) (sample, error) {
 	args := []string{"-c", ipB, "-p", iperfPort, "-J", "-i", "0"}
 	if d < time.Second {
@@ -165,13 +179,19 @@ func measureTCP(s *station, d time.Duration) (sample, error) {
 		args = append(args, "-C", "cubic")
 	}
 	before := cpuTimeOf(s.pids)
+	allBefore, _, counted := cpuTime()
 	out, err := within(s.a, "iperf3", args...).Output()
 	if err != nil {
 		return sample{}, fmt.Errorf("iperf3: %w: %s", err, out)
 	}
-	used := float64((cpuTimeOf(s.pids) - before).Nanoseconds())
+	used := float64((cpuTimeOf(s.pids) - before).Nanoseconds()) / 1e6
 	if s.pids == nil {
 		used = math.NaN() // the kernel's time is not told apart
+	}
+	allAfter, _, _ := cpuTime()
+	usedByAll := (allAfter - allBefore) * 1e3
+	if !counted {
+		usedByAll = math.NaN()
 	}
 	var r struct {
 		End struct {
@@ -184,7 +204,8 @@ func measureTCP(s *station, d time.Duration) (sample, error) {
 	if err := json.Unmarshal(out, &r); err != nil || r.End.Received.Bytes == 0 {
 		return sample{}, fmt.Errorf("iperf3: %s", out)
 	}
-	return sample{values: []float64{r.End.Received.Rate / 1e9, used / r.End.Received.Bytes}, allocs: -1}, nil
+	gigabits := r.End.Received.Bytes * 8 / 1e9
+	return sample{values: []float64{r.End.Received.Rate / 1e9, used / gigabits, usedByAll / gigabits}, allocs: -1}, nil
 }
 
 // measureRate gives Mframe/s that arrive when a sender with a CPU of its own sends more.
@@ -205,11 +226,14 @@ func measureRate(s *station, d time.Duration) (sample, error) {
 	return sample{values: []float64{float64(after-before) / sent[1] / 1e6}, allocs: -1}, nil
 }
 
-// measureRTT gives the median and the 99th percentile of a datagram's way there and back in µs.
-func measureRTT(s *station, d time.Duration) (sample, error) {
-	v, err := numbers(s.a, s.cpu, "udp-ping", ipB+":"+echoPort, d.String())
-	if err == nil && v[2] == 0 {
-		err = errors.New("no datagram came back")
+// measureRTT gives the median, the 90th and the 99th percentile of the way there and back in µs, of a
+// datagram or of 64 bytes on a TCP connection.
+func measureRTT(proto string) func(s *station, d time.Duration) (sample, error) {
+	return func(s *station, d time.Duration) (sample, error) {
+		v, err := numbers(s.a, s.cpu, proto+"-ping", ipB+":"+echoPort, d.String())
+		if err == nil && v[3] == 0 {
+			err = errors.New("nothing came back")
+		}
+		return sample{values: v, allocs: -1}, err
 	}
-	return sample{values: v, allocs: -1}, err
 }

@@ -194,3 +194,18 @@ func (l load) share(n, talkers int) int {
 	k := max(1, n/talkers)
 	return (k + l.batch - 1) / l.batch * l.batch
 }
+
+// burst is the batch of rows that have no other.
+const burst = 32
+
+// flowFrames are frames of different flows and sources to different stations.
+func flowFrames() (list []*ports.Frame) {
+	for i := range burst {
+		b := load{size: 64}.frame(pairOf(addr(1000+i%8), addr(i)))
+		b[ethLen+ipLen], b[ethLen+ipLen+1] = byte(4+i), byte(211*i) // source port
+		f := new(ports.Frame)
+		f.SetHead(append(make([]byte, ports.Headroom), b...), ports.Headroom, len(b))
+		list = append(list, f)
+	}
+	return list
+}

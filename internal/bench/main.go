@@ -52,10 +52,23 @@ all pass, firewall allows all connections, capture writes every frame to nowhere
 the sender, at both ports, or with a filter that no frame matches. mirror copies to a third vNIC. limit is
 this switch without extensions.
 
+team, qos, toeplitz and overlay rows: packages that can be used without a switch, with frames of 64 bytes
+in batches of 32 on one core. team: frames cross ports.Pipe, whose one end is a team of two, sent by it or
+received; limit is one pipe alone, and the note says by how much ours is over it. qos: a frame is
+queued by a scheduler and taken out; saturated: 64 frames of each class are always queued; limit is the
+bare copy of 64 bytes. toeplitz: the hash of a TCP tuple; limit is a look-up of each byte of a tuple that
+lies ready. overlay: outer headers are put in front of a frame of that size and taken away again; 65535B is
+the outer IP packet, with cut it is the inner frame, which leaves in frames of 1,500 bytes; limit is
+forwarding of the same frame by the switch without an overlay.
+
 tap and afpacket rows need root, iproute2 and for TCP iperf3. They run in a network namespace of
 their own. limit is a bare relay between the two devices, peer the kernel bridge between veth, or
 Open vSwitch in user space where it is installed. 64B is what arrives of more than can arrive, from a
-sender with a core of its own; cpu is the switch process's time, in the kernel too. Rows with several
+sender with a core of its own. tcp/cpu is the processor time of a gigabit (10⁹ bits) in the switch's
+process, in the kernel too; cpu-all that of the whole machine, both ends of the stream included, which
+is all that can be told of the kernel bridge. short: the sender cuts its segments itself, into frames of
+1,514 bytes. udp-rtt and tcp-rtt: 64 bytes there and back in a
+datagram or on an open connection, with all of it on one CPU or where the scheduler likes. Rows with several
 processes believe the clock, so only figures from a machine that is otherwise idle mean something.
 
 vhostuser rows need root, iproute2 and DPDK's testpmd. That is both guests, which have a CPU for
@@ -128,5 +141,6 @@ func main() {
 }
 
 func allBenches() []*bench {
-	return slices.Concat(memoryBenches(), policyBenches(), extensionBenches(), sockBenches(), labBenches())
+	return slices.Concat(memoryBenches(), policyBenches(), extensionBenches(), teamBenches(), qosBenches(),
+		toeplitzBenches(), overlayBenches(), sockBenches(), labBenches())
 }

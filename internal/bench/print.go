@@ -46,6 +46,9 @@ func (p *printer) print(r result) {
 		return
 	}
 	var rest []string
+	if r.Over != nil {
+		rest = append(rest, fmt.Sprintf("%+.2f %s", *r.Over, r.Unit))
+	}
 	for _, s := range []string{r.Peer, r.Limit, r.Note} {
 		if s != "" {
 			rest = append(rest, s)

@@ -27,6 +27,8 @@ func runTool(name string, args []string) {
 		"send":          {3, send},
 		"udp-echo":      {1, udpEcho},
 		"udp-ping":      {2, udpPing},
+		"tcp-echo":      {1, tcpEcho},
+		"tcp-ping":      {2, tcpPing},
 	}
 	t, ok := tools[name]
 	if !ok || len(args) != t.args {

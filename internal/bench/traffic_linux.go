@@ -75,19 +75,80 @@ func udpEcho(args []string) error {
 	}
 }
 
-// udpPing sends datagrams and waits for each to come back: address, duration. It writes the median
-// and the 99th percentile in µs, and the number of round trips.
+// udpPing sends datagrams and waits for each to come back: address, duration. It writes what pingPong
+// does.
 func udpPing(args []string) error {
-	runtime.LockOSThread()
+	fd, err := udpSocket()
+	if err != nil {
+		return err
+	}
+	return ping(fd, args)
+}
+
+// tcpEcho accepts connections and sends back what arrives on each: port.
+func tcpEcho(args []string) error {
+	port, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	l, err := tcpSocket()
+	if err != nil {
+		return err
+	}
+	if err := unix.Bind(l, &unix.SockaddrInet4{Port: port}); err != nil {
+		return err
+	}
+	if err := unix.Listen(l, 16); err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	for {
+		fd, _, err := unix.Accept4(l, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR || err == unix.ECONNABORTED {
+			continue
+		} else if err != nil {
+			return err
+		}
+		unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		go func() {
+			runtime.LockOSThread()
+			defer unix.Close(fd)
+			b := make([]byte, 2048)
+			for {
+				n, err := unix.Read(fd, b)
+				if n <= 0 && err != unix.EINTR {
+					return
+				}
+				unix.Write(fd, b[:max(n, 0)])
+			}
+		}()
+	}
+}
+
+// tcpPing sends 64 bytes on a connection, which it opens before, and waits for them to come back:
+// address, duration. It writes what pingPong does.
+func tcpPing(args []string) error {
+	fd, err := tcpSocket()
+	if err != nil {
+		return err
+	}
+	return ping(fd, args)
+}
+
+func tcpSocket() (fd int, err error) {
+	if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	return fd, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+}
+
+// ping connects a socket and has pingPong use it: address, duration.
+func ping(fd int, args []string) error {
 	to, err := netip.ParseAddrPort(args[0])
 	if err != nil {
 		return err
 	}
 	d, err := time.ParseDuration(args[1])
-	if err != nil {
-		return err
-	}
-	fd, err := udpSocket()
 	if err != nil {
 		return err
 	}
@@ -97,13 +158,31 @@ func udpPing(args []string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
 		return err
 	}
+	runtime.LockOSThread()
+	return pingPong(fd, d)
+}
+
+// pingPong writes the median, the 90th and the 99th percentile in µs of the time in which 64 bytes come
+// back, and how often they did; only zeros if they never did.
+func pingPong(fd int, d time.Duration) error {
 	const warmUp = 50
 	b := make([]byte, 64)
 	var v []float64
 	for i, begin := 0, time.Now(); time.Since(begin) < d || i < warmUp+1; i++ {
 		start := time.Now()
 		unix.Write(fd, b)
-		if _, err := unix.Read(fd, b); err != nil {
+		n := 0
+		for n < len(b) { // a stream may bring them in parts
+			k, err := unix.Read(fd, b)
+			if err == unix.EINTR {
+				continue
+			}
+			if k <= 0 {
+				break
+			}
+			n += k
+		}
+		if n < len(b) {
 			if i == 0 {
 				break // nobody there yet
 			}
@@ -114,10 +193,10 @@ func udpPing(args []string) error {
 		}
 	}
 	if len(v) == 0 {
-		fmt.Println(0, 0, 0)
+		fmt.Println(0, 0, 0, 0)
 		return nil
 	}
 	slices.Sort(v)
-	fmt.Println(v[len(v)/2], v[len(v)*99/100], len(v))
+	fmt.Println(v[len(v)/2], v[len(v)*9/10], v[len(v)*99/100], len(v))
 	return nil
 }

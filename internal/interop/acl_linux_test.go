@@ -169,21 +169,33 @@ func TestStatefulACLPassesRelatedErrors(t *testing.T) {
 // iperf runs one TCP flow to another guest for a second, or from it with -R, and returns its bit/s.
 func (g *guest) iperf(to *guest, args ...string) float64 {
 	g.t.Helper()
+	return g.transfer(to, append([]string{"-t", "1"}, args...)...)
+}
+
+// transfer is iperf for a time or an amount that args say.
+func (g *guest) transfer(to *guest, args ...string) float64 {
+	g.t.Helper()
 	server := to.start("iperf3", "-s", "-1", "--forceflush")
 	server.awaits(g.t, "Server listening")
 	// Some systems make BBR the default, which paces; CUBIC goes as fast as it can.
-	out, err := g.run("iperf3", append([]string{"-c", to.addr, "-C", "cubic", "-t", "1", "-J"}, args...)...)
+	out, err := g.run("iperf3", append([]string{"-c", to.addr, "-C", "cubic", "-J"}, args...)...)
 	require.NoError(g.t, err, out)
 	require.NoError(g.t, server.Wait())
-	var report struct {
+	return g.received(out)
+}
+
+// received returns what iperf3 says that has arrived, in bit/s of payload.
+func (g *guest) received(report string) float64 {
+	g.t.Helper()
+	var r struct {
 		End struct {
 			Received struct {
 				BitsPerSecond float64 `json:"bits_per_second"`
 			} `json:"sum_received"`
 		}
 	}
-	require.NoError(g.t, json.Unmarshal([]byte(out), &report), out)
-	return report.End.Received.BitsPerSecond
+	require.NoError(g.t, json.Unmarshal([]byte(report), &r), report)
+	return r.End.Received.BitsPerSecond
 }
 
 // echoes starts a server for TCP and UDP that sends back what it gets, and returns its address.

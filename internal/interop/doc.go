@@ -1,6 +1,6 @@
 // Package interop holds the switch against programs that nobody here wrote: DHCP and router daemons
-// behind guards, and the kernel's own TCP, UDP and ICMP through a stateful ACL and over teams that lose
-// cables. It has tests only.
+// behind guards, the kernel's own TCP, UDP and ICMP through a stateful ACL and over teams that lose cables,
+// and Open vSwitch and the kernel at the other end of a virtual subnet. It has tests only.
 //
 // On Linux, as root, each guest is a network namespace with one TAP on a switch:
 //

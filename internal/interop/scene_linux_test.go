@@ -36,6 +36,13 @@ var packages = map[string]string{
 	"dnsmasq": "dnsmasq-base",
 	"radvd":   "radvd",
 	"udhcpc":  "udhcpc",
+	"tshark":  "tshark",
+	"dumpcap": "wireshark-common",
+
+	"ovs-vswitchd": "openvswitch-switch",
+	"ovs-vsctl":    "openvswitch-switch",
+	"ovsdb-server": "openvswitch-switch",
+	"ovsdb-tool":   "openvswitch-switch",
 }
 
 // needs skips the test when the machine lacks a program or TAP devices.
@@ -72,11 +79,8 @@ func newGuests(t *testing.T, ipv6 bool, names ...string) []*guest {
 	for _, name := range names {
 		guests = append(guests, newGuest(t, name))
 	}
-	// The host lets go of the TAPs before their namespaces go.
-	host, err := vswitch.NewHost(&vswitch.HostConfig{Name: "interop"})
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, host.Close()) })
-	_, err = host.NewSwitch("lab", &vswitch.SwitchConfig{Type: vswitch.Private})
+	host := newHost(t)
+	_, err := host.NewSwitch("lab", &vswitch.SwitchConfig{Type: vswitch.Private})
 	require.NoError(t, err)
 	for i, g := range guests {
 		disable := "1"
@@ -87,14 +91,32 @@ func newGuests(t *testing.T, ipv6 bool, names ...string) []*guest {
 		}
 		g.sysctl("net/ipv6/conf/default/disable_ipv6", disable)
 		g.attach(host)
-		if !ipv6 {
-			g.addr = fmt.Sprintf("10.0.0.%d", i+1)
-			g.ip("addr", "add", g.addr+"/24", "dev", nic)
+		if ipv6 {
+			g.up("")
+		} else {
+			g.up(fmt.Sprintf("10.0.0.%d", i+1))
 		}
-		g.ip("link", "set", "lo", "up")
-		g.ip("link", "set", nic, "up")
 	}
 	return guests
+}
+
+// newHost makes a host that is closed, and so lets go of its TAPs, before the namespaces go that exist already.
+func newHost(t *testing.T) *vswitch.Host {
+	t.Helper()
+	host, err := vswitch.NewHost(&vswitch.HostConfig{Name: "interop"})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, host.Close()) })
+	return host
+}
+
+// up brings the interfaces up, with an IPv4 address unless that is empty.
+func (g *guest) up(addr string) {
+	g.t.Helper()
+	if g.addr = addr; addr != "" {
+		g.ip("addr", "add", addr+"/24", "dev", nic)
+	}
+	g.ip("link", "set", "lo", "up")
+	g.ip("link", "set", nic, "up")
 }
 
 func newGuest(t *testing.T, name string) *guest {
@@ -127,13 +149,20 @@ func (g *guest) inside(f func() error) error {
 	return <-done
 }
 
-func (g *guest) attach(host *vswitch.Host) {
+// tap makes the interface of the namespace.
+func (g *guest) tap() (p *tap.TAP) {
 	g.t.Helper()
-	var p *tap.TAP
 	require.NoError(g.t, g.inside(func() (err error) {
 		p, err = tap.Open(&tap.Config{Name: nic, KeepDown: true})
 		return err
 	}))
+	return p
+}
+
+// attach makes the interface of the namespace that of a vNIC.
+func (g *guest) attach(host *vswitch.Host) {
+	g.t.Helper()
+	p := g.tap()
 	var err error
 	if g.vnic, err = host.NewVNIC(g.name, p, &vswitch.VNICConfig{Switch: "lab"}); err != nil {
 		require.NoError(g.t, errors.Join(err, p.Close()))

@@ -54,25 +54,30 @@ func New(key Key) *Hash {
 // and SCTP; of the IP addresses alone when there are no ports or the frame is a fragment, the first one
 // too, so that all fragments of a datagram stay together; 0 when the frame is not IP.
 func (t *Hash) Of(h *header.Header, head []byte) uint32 {
-	const both = header.Ports | header.Fragment
-	ports := h.Flags&both == header.Ports
+	sum := t.OfAddresses(h, head)
+	if h.Flags&(header.Ports|header.Fragment) != header.Ports {
+		return sum
+	}
+	switch {
+	case h.Flags&header.IPv4 != 0:
+		sum ^= four((*[4][256]uint32)(t.of[8:]), h.SrcPort, h.DstPort)
+	case h.Flags&header.IPv6 != 0:
+		sum ^= four((*[4][256]uint32)(t.of[32:]), h.SrcPort, h.DstPort)
+	}
+	return sum
+}
+
+// OfAddresses is Of without the ports.
+func (t *Hash) OfAddresses(h *header.Header, head []byte) uint32 {
 	switch at := int(h.L3); {
 	case h.Flags&header.IPv4 != 0:
-		sum := eight((*[8][256]uint32)(t.of[0:]), (*[8]byte)(head[at+12:at+20]))
-		if ports {
-			sum ^= four((*[4][256]uint32)(t.of[8:]), h.SrcPort, h.DstPort)
-		}
-		return sum
+		return eight((*[8][256]uint32)(t.of[0:]), (*[8]byte)(head[at+12:at+20]))
 	case h.Flags&header.IPv6 != 0:
 		a := (*[32]byte)(head[at+8 : at+40])
-		sum := eight((*[8][256]uint32)(t.of[0:]), (*[8]byte)(a[:])) ^
+		return eight((*[8][256]uint32)(t.of[0:]), (*[8]byte)(a[:])) ^
 			eight((*[8][256]uint32)(t.of[8:]), (*[8]byte)(a[8:])) ^
 			eight((*[8][256]uint32)(t.of[16:]), (*[8]byte)(a[16:])) ^
 			eight((*[8][256]uint32)(t.of[24:]), (*[8]byte)(a[24:]))
-		if ports {
-			sum ^= four((*[4][256]uint32)(t.of[32:]), h.SrcPort, h.DstPort)
-		}
-		return sum
 	}
 	return 0
 }

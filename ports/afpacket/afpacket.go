@@ -41,6 +41,14 @@ type Config struct {
 	// control and unseen by tcpdump on this machine.
 	BypassQdisc bool
 
+	// NoCoalescing delivers each TCP segment as it arrived. By default those of a flow that arrive
+	// one behind the other become one frame of at most 45 segments that asks for segmentation, as
+	// generic receive offload (GRO) of the kernel makes them; whoever cuts it gets the frames that
+	// arrived. It is of use where neither the sender nor the kernel has joined them already, and
+	// their destination takes such frames. GRO of the interface, where it has that, costs less:
+	// ethtool -K eth0 gro on.
+	NoCoalescing bool
+
 	filterOutgoing bool // do as on kernels before 4.20; for tests
 }
 
@@ -109,11 +117,12 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Stats counts received frames that were not passed on, all queues together.
+// Stats counts received frames that were not passed on as they arrived, all queues together.
 type Stats struct {
 	Dropped   uint64 // no room in the ring or in the receive buffer
 	TooLong   uint64 // longer than ports.MaxFrame
 	Malformed uint64 // no whole Ethernet header, or a segmentation that no frame can describe
+	Coalesced uint64 // passed on as a part of the frame in front
 }
 
 // Interface is an open network interface. It implements ports.Backend and ports.LinkWatcher; its

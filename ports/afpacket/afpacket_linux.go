@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hvswitch/hvswitch/internal/coalesce"
 	"github.com/hvswitch/hvswitch/ports"
 )
 
@@ -56,6 +57,9 @@ func (d *device) open(name string, c Config) error {
 			return fail(step, err)
 		}
 		rx := &rxQueue{dev: d, fd: fd}
+		if !c.NoCoalescing {
+			rx.join = new(coalesce.Coalescer)
+		}
 		d.rx = append(d.rx, rx)
 		d.tx = append(d.tx, &txQueue{dev: d, fd: fd})
 		if err := rx.mapRing(c.Ring); err != nil {

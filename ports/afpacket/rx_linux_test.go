@@ -102,7 +102,7 @@ func TestDroppedFrames(t *testing.T) {
 				require.True(t, k.owns(k.at-1))
 				require.Equal(t, n+1, k.stat.Dropped+k.stat.TooLong+k.stat.Malformed)
 			}
-			want := Stats{100 * c.want.Dropped, 100 * c.want.TooLong, 100 * c.want.Malformed}
+			want := Stats{Dropped: 100 * c.want.Dropped, TooLong: 100 * c.want.TooLong, Malformed: 100 * c.want.Malformed}
 			require.Equal(t, want, k.stat)
 
 			// Others in the same batch go on.

@@ -25,6 +25,9 @@ func (r *Rig) sampler() ([]spec, []layout) {
 		{cuts: []int{1, 2, 3, 4, 5, 6, 7}}, {cuts: []int{1, 1, 1, 300, 1}}}
 	for i := range specs {
 		specs[i].seq = i
+		if !r.has(Tags) {
+			specs[i].tags = nil
+		}
 	}
 	return specs, layouts
 }

@@ -79,6 +79,9 @@ const (
 	// Spread: frames of many flows, put with many values of Packet.Queue, reach every receive
 	// queue of Backend.
 	Spread Ability = "spread"
+
+	// Tags: frames cross the cable with VLAN tags. Without it the suite sends none.
+	Tags Ability = "tags"
 )
 
 func (r *Rig) need(t *testing.T, a Ability) {
@@ -86,6 +89,11 @@ func (r *Rig) need(t *testing.T, a Ability) {
 	if why, lacks := r.Lacks[a]; lacks {
 		moot("the rig lacks %s: %s", a, why)
 	}
+}
+
+func (r *Rig) has(a Ability) bool {
+	_, lacks := r.Lacks[a]
+	return !lacks
 }
 
 func (r *Rig) needDepth(t *testing.T, n int) {

@@ -31,6 +31,7 @@ var tagStacks = []struct {
 }
 
 func sendTags(t *testing.T, r *Rig) {
+	r.need(t, Tags)
 	for i, stack := range tagStacks {
 		for _, inside := range []bool{false, true} {
 			s := spec{seq: i, tags: stack.tags}
@@ -43,6 +44,7 @@ func sendTags(t *testing.T, r *Rig) {
 }
 
 func recvTags(t *testing.T, r *Rig) {
+	r.need(t, Tags)
 	in := r.all()
 	for i, stack := range tagStacks {
 		s := spec{seq: i, tags: stack.tags}
@@ -77,7 +79,7 @@ func sendMTU(t *testing.T, r *Rig) {
 		for _, cuts := range [][]int{nil, {mtu / 2, 10}} {
 			l := layout{inside: c.inside, cuts: cuts}
 			f := l.frame(c.spec.wire())
-			if !c.refused && f.Len() > ports.MaxFrame {
+			if !c.refused && f.Len() > ports.MaxFrame || c.spec.tags != nil && !r.has(Tags) {
 				continue
 			}
 			r.sendAmongOthers(t, c.name, f, c.spec.wire(), c.refused, ports.ErrFrameSize)
@@ -130,7 +132,7 @@ func recvMTU(t *testing.T, r *Rig) {
 		{len: mtu - 1},
 		{len: 8},
 	} {
-		if etherLen+len(s.tags)*tagLen+s.len > ports.MaxFrame {
+		if etherLen+len(s.tags)*tagLen+s.len > ports.MaxFrame || s.tags != nil && !r.has(Tags) {
 			continue
 		}
 		s.seq = seq

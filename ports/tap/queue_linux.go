@@ -93,6 +93,9 @@ func (q *rxQueue) Recv(b *ports.Batch) error {
 	}
 }
 
+// Discarded implements ports.Discarder.
+func (q *rxQueue) Discarded() uint64 { return q.dropped.Load() }
+
 // take makes a frame of what was read into the buffer of b.
 func (q *rxQueue) take(b *ports.Batch, buf []byte) bool {
 	hdr := q.dev.hdr

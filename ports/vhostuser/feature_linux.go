@@ -45,9 +45,17 @@ const (
 	protoReset    = 1 << 13
 	protoMemSlots = 1 << 15
 
-	protoOffered = protoMQ | protoLogShmFD | protoRARP | protoReplyAck | protoMTU | protoBackend |
-		protoConfig | protoInflight | protoReset | protoMemSlots
+	protoAlways = protoMQ | protoLogShmFD | protoRARP | protoReplyAck | protoMTU | protoInflight | protoReset | protoMemSlots
 )
+
+// protocol returns the protocol features that the device offers. The back-end channel only tells of changes of the
+// configuration.
+func (c *Config) protocol() uint64 {
+	if c.ServeConfig {
+		return protoAlways | protoBackend | protoConfig
+	}
+	return protoAlways
+}
 
 // features returns what the device offers.
 func (c *Config) features() uint64 {

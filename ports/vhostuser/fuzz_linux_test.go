@@ -22,7 +22,7 @@ func FuzzMessages(f *testing.F) {
 	region := regionSpec{guest: lowBase, size: 1 << 20, user: userBase}
 	setup := func(features uint64) (b []byte) {
 		b = append(b, msg(0, reqGetFeatures, 0, nil)...)
-		b = append(b, msg(0, reqSetProtocolFeatures, 0, quads(protoOffered))...)
+		b = append(b, msg(0, reqSetProtocolFeatures, 0, quads(protoAlways))...)
 		b = append(b, msg(0, reqSetFeatures, 0, quads(features))...)
 		b = append(b, msg(1, reqAddMemReg, flagNeedReply, append(quads(0), region.wire()...))...)
 		for i := range uint32(2) {

@@ -96,7 +96,7 @@ func newVM(t testing.TB, c vmConfig) *vm {
 	c.mem = (c.mem + 0x1fff) &^ 0x1fff
 	g := &vm{t: t, features: c.features, protocol: c.protocol, layout: c.layout, size: c.size, queues: c.queues}
 	if g.features&featProtocol != 0 && g.protocol == 0 {
-		g.protocol = protoMQ | protoReplyAck | protoMemSlots | protoMTU | protoConfig | protoBackend | protoRARP | protoLogShmFD | protoInflight
+		g.protocol = protoMQ | protoReplyAck | protoMemSlots | protoMTU | protoRARP | protoLogShmFD | protoInflight
 	}
 	var err error
 	g.fd, err = unix.MemfdCreate("guest", unix.MFD_CLOEXEC)

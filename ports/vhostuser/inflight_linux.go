@@ -16,8 +16,8 @@ import (
 // length for each ring.
 //
 // This device gives back in the order in which it takes. So what it has taken follows from how far the
-// used ring got, and it never notes a descriptor; but it heeds those that another back-end noted in a
-// split ring.
+// used ring got, and it need not note a descriptor when it takes it; but it heeds those that another
+// back-end noted. Only a batch of a packed ring is noted while it is given back, see noteBatch.
 type inflight struct {
 	mapping []byte
 	rings   int
@@ -46,18 +46,6 @@ type inflightDesc struct {
 	_        [5]uint8
 	next     uint16
 	counter  uint64
-}
-
-// inflightPacked is the head of the region of a packed ring.
-type inflightPacked struct {
-	features      uint64
-	version       uint16
-	size          uint16
-	free, oldFree uint16
-	used, oldUsed uint16
-	wrap, oldWrap uint8
-	_             [7]uint8
-	_             [3]uint8
 }
 
 const (
@@ -136,8 +124,7 @@ func (r *inflightRing) holds(a uintptr) bool {
 	return r != nil && a-uintptr(unsafe.Pointer(&r.whole.mapping[0])) < uintptr(len(r.whole.mapping))
 }
 
-func (r *inflightRing) split() *inflightSplit   { return (*inflightSplit)(r.p) }
-func (r *inflightRing) packed() *inflightPacked { return (*inflightPacked)(r.p) }
+func (r *inflightRing) split() *inflightSplit { return (*inflightSplit)(r.p) }
 
 func (r *inflightRing) desc(i uint32) *inflightDesc {
 	return (*inflightDesc)(unsafe.Add(r.p, unsafe.Sizeof(inflightSplit{})+uintptr(i)*unsafe.Sizeof(inflightDesc{})))
@@ -146,20 +133,23 @@ func (r *inflightRing) desc(i uint32) *inflightDesc {
 // resume begins where the used ring ended: what was taken and not given back is taken again. A front-end
 // knows no better when the back-end before has died.
 func (v *ring) resume() {
-	v.resend = nil
+	v.resend, v.notes = nil, nil
 	if !v.packed {
 		v.lastUsed = uint16(atomic.LoadUint32((*uint32)(v.used)) >> 16)
 		v.lastAvail = v.lastUsed
 	}
-	if r := v.inflight; r != nil {
-		if v.size > r.whole.most {
-			v.inflight = nil
-		} else if v.packed {
-			r.resumePacked(v)
-		} else {
-			r.resumeSplit(v)
-		}
+	switch r := v.inflight; {
+	case r == nil:
+	case v.size > r.whole.most:
+		v.inflight = nil
+	case !v.packed:
+		r.resumeSplit(v)
+	case r.whole.stride < inflightHead+inflightDescLen*int(v.size):
+		v.inflight = nil
+	default:
+		r.resumePacked(v)
 	}
+	v.resent = v.resend
 }
 
 func (r *inflightRing) resumeSplit(v *ring) {
@@ -180,78 +170,72 @@ func (r *inflightRing) resumeSplit(v *ring) {
 		}
 		h.used = v.lastUsed
 	}
-	type note struct {
-		head    uint16
-		counter uint64
-	}
-	var notes []note
+	var all []note
 	for i := range v.size {
 		if d := r.desc(i); d.inflight == 1 {
-			notes = append(notes, note{uint16(i), d.counter})
+			all = append(all, note{uint16(i), d.counter})
 		}
 	}
-	slices.SortStableFunc(notes, func(a, b note) int { return cmp.Compare(a.counter, b.counter) })
-	for _, n := range notes {
-		v.resend = append(v.resend, n.head)
-	}
-	v.lastAvail += uint16(len(notes))
+	v.resend = inOrder(all)
+	v.lastAvail += uint16(len(all))
 }
 
-func (r *inflightRing) resumePacked(v *ring) {
-	h := r.packed()
-	if h.version != inflightVersion || uint32(h.size) != v.size || uint32(h.used) >= v.size || uint32(h.oldUsed) >= v.size {
-		*h = inflightPacked{version: inflightVersion, size: uint16(v.size)}
-		h.used, h.wrap = v.lastUsed, bit(v.usedWrap)
-		h.oldUsed, h.oldWrap = h.used, h.wrap
-		return
-	}
-	used, wrap := h.used, h.wrap != 0
-	if oldWrap := h.oldWrap != 0; used != h.oldUsed || wrap != oldWrap {
-		// It died between the note and the ring, or behind the ring.
-		flags := uint16(idFlags(v.slot(h.oldUsed)) >> 16)
-		if flags&descAvail != 0 != oldWrap || flags&descUsed != 0 != oldWrap {
-			used, wrap = h.oldUsed, oldWrap
-		}
-	}
-	h.used, h.wrap, h.oldUsed, h.oldWrap = used, bit(wrap), used, bit(wrap)
-	v.lastUsed, v.usedWrap, v.lastAvail, v.availWrap = used, wrap, used, wrap
+// note is a chain that was taken and not given back: its head in the descriptor table of a split ring, or among the
+// notes of a packed one.
+type note struct {
+	head    uint16
+	counter uint64
 }
 
-func bit(b bool) uint8 {
-	if b {
-		return 1
+// inOrder returns the heads of chains in the order in which they were taken.
+func inOrder(all []note) (heads []uint16) {
+	slices.SortStableFunc(all, func(a, b note) int { return cmp.Compare(a.counter, b.counter) })
+	for _, n := range all {
+		heads = append(heads, n.head)
 	}
-	return 0
+	return heads
 }
 
 // publishing is called before chains are given back.
 func (r *inflightRing) publishing(v *ring) {
 	if v.packed {
-		h := r.packed()
-		used, wrap := v.step(v.lastUsed, v.usedWrap, uint16(v.slots))
-		h.used, h.wrap = used, bit(wrap)
+		r.noteBatch(v)
+		return
+	}
+	h := r.split()
+	for _, head := range v.resentNow() {
+		r.desc(uint32(head)).next = h.lastBatch
+		h.lastBatch = head
 	}
 }
 
 // published is called after that.
 func (r *inflightRing) published(v *ring) {
 	if v.packed {
-		h := r.packed()
-		h.oldUsed, h.oldWrap = h.used, h.wrap
+		r.forgetBatch(v)
 	} else {
+		for _, head := range v.resentNow() {
+			r.desc(uint32(head)).inflight = 0
+		}
 		r.split().used = v.lastUsed
 	}
+	v.resent = v.resend
 }
 
-// resent is called when a chain that was noted is used.
-func (r *inflightRing) resent(head uint16) { r.desc(uint32(head)).inflight = 0 }
+// resentNow returns those of the chains that another back-end had taken that were used since chains were given back
+// last: the first of that batch.
+func (v *ring) resentNow() []uint16 { return v.resent[:len(v.resent)-len(v.resend)] }
 
 // fetchResent fetches the chains that another back-end has taken.
 func (v *ring) fetchResent() {
 	e := v.entries[:min(len(v.resend), fetchLen)]
 	for i := range e {
-		e[i].id = v.resend[i]
-		e[i].load(v.desc)
+		if head := v.resend[i]; v.packed {
+			e[i].loadNoted(v.notes.chains[head])
+		} else {
+			e[i].id = head
+			e[i].load(v.desc)
+		}
 	}
 	v.entries = e
 }

@@ -96,35 +96,18 @@ func (v *ring) usePacked(e *entry, n uint32) {
 	v.usedList = append(v.usedList, usedChain{n, e.id, e.slots})
 	v.pending++
 	v.slots += uint32(e.slots)
+	if len(v.resend) > 0 {
+		v.resend = v.resend[1:]
+		return
+	}
 	v.lastAvail, v.availWrap = v.step(v.lastAvail, v.availWrap, e.slots)
 }
 
 // publishPacked reports whether the driver wants to be notified.
 func (v *ring) publishPacked() bool {
-	first, firstWord, slots := v.lastUsed, uint32(0), v.slots
-	for i, u := range v.usedList {
-		s := v.slot(v.lastUsed)
-		var flags uint32
-		if v.usedWrap {
-			flags = descAvail | descUsed
-		}
-		if u.len > 0 {
-			flags |= descWrite
-		}
-		*(*uint32)(unsafe.Add(s, 8)) = u.len
-		word := uint32(u.id) | flags<<16
-		if i == 0 {
-			firstWord = word // last of all: it makes them all visible
-		} else {
-			atomic.StoreUint32((*uint32)(unsafe.Add(s, 12)), word)
-		}
-		if v.log != nil {
-			v.logDesc(uint64(v.lastUsed)*descLen+8, 8)
-		}
-		v.lastUsed, v.usedWrap = v.step(v.lastUsed, v.usedWrap, u.slots)
-	}
-	v.pending, v.slots, v.usedList = 0, 0, v.usedList[:0]
-	atomic.StoreUint32((*uint32)(unsafe.Add(v.slot(first), 12)), firstWord)
+	slots := v.slots
+	first, word := v.writeUsed()
+	atomic.StoreUint32((*uint32)(unsafe.Add(first, 12)), word)
 
 	w := atomic.LoadUint32((*uint32)(v.avail))
 	switch flags := w >> 16; {
@@ -139,6 +122,35 @@ func (v *ring) publishPacked() bool {
 		event -= v.size
 	}
 	return uint32(v.lastUsed)-event-1 < slots
+}
+
+// writeUsed writes what is pending to the ring but for id and flags of the first chain. It returns these, which make
+// everything visible, and the descriptor that they belong to.
+func (v *ring) writeUsed() (first unsafe.Pointer, firstWord uint32) {
+	first = v.slot(v.lastUsed)
+	for i, u := range v.usedList {
+		s := v.slot(v.lastUsed)
+		var flags uint32
+		if v.usedWrap {
+			flags = descAvail | descUsed
+		}
+		if u.len > 0 {
+			flags |= descWrite
+		}
+		*(*uint32)(unsafe.Add(s, 8)) = u.len
+		word := uint32(u.id) | flags<<16
+		if i == 0 {
+			firstWord = word
+		} else {
+			atomic.StoreUint32((*uint32)(unsafe.Add(s, 12)), word)
+		}
+		if v.log != nil {
+			v.logDesc(uint64(v.lastUsed)*descLen+8, 8)
+		}
+		v.lastUsed, v.usedWrap = v.step(v.lastUsed, v.usedWrap, u.slots)
+	}
+	v.pending, v.slots, v.usedList = 0, 0, v.usedList[:0]
+	return first, firstWord
 }
 
 func (v *ring) refuseNotifyPacked() {
@@ -161,6 +173,9 @@ func (v *ring) askNotifyPacked() {
 }
 
 func (v *ring) gatherPacked(e *entry, write uint16) (total uint64, err error) {
+	if len(v.resend) > 0 {
+		return v.gatherNoted(v.notes.chains[v.resend[0]], write)
+	}
 	if err := v.add(e.addr, e.len, e.flags&(descWrite|descIndirect), write); err != nil {
 		return 0, err
 	}
@@ -169,6 +184,17 @@ func (v *ring) gatherPacked(e *entry, write uint16) (total uint64, err error) {
 	for range e.slots - 1 {
 		pos, _ = v.step(pos, false, 1)
 		d := *(*packedDesc)(v.slot(pos))
+		if err := v.add(d.addr, d.len, d.flags&(descWrite|descIndirect), write); err != nil {
+			return 0, err
+		}
+		total += uint64(d.len)
+	}
+	return total, nil
+}
+
+// gatherNoted is gatherPacked for a chain to be resent.
+func (v *ring) gatherNoted(c notedChain, write uint16) (total uint64, err error) {
+	for _, d := range c.descs {
 		if err := v.add(d.addr, d.len, d.flags&(descWrite|descIndirect), write); err != nil {
 			return 0, err
 		}

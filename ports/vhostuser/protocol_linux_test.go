@@ -2,6 +2,7 @@ package vhostuser
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -203,19 +204,8 @@ func TestBackendRestart(t *testing.T) {
 		g := newVM(t, vmConfig{features: f})
 		g.dial(path)
 		g.negotiate()
-		var inflightFD int
-		var inflightWire []byte
-		require.NoError(t, g.send(reqGetInflightFD, 0, append(quads(0, 0), 2, 0, 0, 1))) // 2 rings of 256
-		inflightWire, fds, err := g.receive()
-		require.NoError(t, err)
-		inflightFD = fds[0]
-		g.fds = append(g.fds, inflightFD)
-		g.must(reqSetInflightFD, inflightWire, inflightFD)
-		g.setMemory()
-		for _, q := range g.all() {
-			g.start(q, q.firstBase())
-			g.enable(q, 1)
-		}
+		inflight := g.track()
+		g.goOn(inflight)
 		g.fill(0)
 		eventually(t, "no link", func() bool { return p.Link().Up })
 		passes(t, p, g, 0)
@@ -233,65 +223,67 @@ func TestBackendRestart(t *testing.T) {
 		p = must(t, path, nil)
 		g.dial(path)
 		g.negotiate()
-		g.must(reqSetInflightFD, inflightWire, inflightFD)
-		g.setMemory()
-		for _, q := range g.all() {
-			base := uint32(0) // what a front-end knows
-			if !q.packed {
-				base = q.load32(q.used) >> 16
-			}
-			g.start(q, base)
-			g.enable(q, 1)
-		}
+		g.goOn(inflight)
 		eventually(t, "no link", func() bool { return p.Link().Up })
 		require.Equal(t, [][]byte{want}, recv(t, p, 0, 1))
 		passes(t, p, g, 0)
 	}
 }
 
-// Another back-end gave chains back out of order before it went.
+// Another back-end gave chains of a split ring back out of order before it went. The next takes them again, and so does
+// the one after it when the next dies with them.
 func TestResendsWhatAnotherTook(t *testing.T) {
-	path := socket(t)
-	p := must(t, path, nil)
-	g := newVM(t, vmConfig{features: allFeatures &^ featInOrder})
-	g.dial(path)
-	g.negotiate()
-	f, fd, err := newInflight(2, 256)
-	require.NoError(t, err)
-	g.fds = append(g.fds, fd)
-	defer f.unmap()
+	for _, deaths := range []int{0, 1, 2} {
+		path := socket(t)
+		p, err := Listen(path, nil)
+		require.NoError(t, err)
+		g := newVM(t, vmConfig{features: allFeatures &^ featInOrder})
+		g.dial(path)
+		g.negotiate()
+		f := g.track()
+		r := g.notes(f).ring(1)
 
-	// Chains 0 to 3 are available; 1 has been given back, 0 and 2 had been taken, 2 first.
-	q := g.tx[0]
-	s := g.slots[0][1]
-	for i := range 4 {
-		at := s.at + i*s.len
-		clear(g.mem[at:][:12])
-		copy(g.mem[at+12:], ether(60, byte(i)))
-		require.True(t, q.put([]buffer{{at, 72}}, false, false, i))
-	}
-	q.store32(q.avail, 4<<16)
-	le.PutUint32(g.mem[q.used+4:], 1)
-	q.store32(q.used, 1<<16)
-	r := f.ring(1)
-	*r.split() = inflightSplit{version: 1, size: 256, used: 1}
-	*r.desc(0) = inflightDesc{inflight: 1, counter: 8}
-	*r.desc(2) = inflightDesc{inflight: 1, counter: 7}
+		// Chains 0 to 3 are available; 2 has been given back, 0 and 1 had been taken, 1 first.
+		q := g.tx[0]
+		s := g.slots[0][1]
+		for i := range 4 {
+			at := s.at + i*s.len
+			clear(g.mem[at:][:12])
+			copy(g.mem[at+12:], ether(60, byte(i)))
+			require.True(t, q.put([]buffer{{at, 72}}, false, false, i))
+		}
+		q.store32(q.avail, 4<<16)
+		le.PutUint32(g.mem[q.used+4:], 2)
+		q.store32(q.used, 1<<16)
+		*r.split() = inflightSplit{version: 1, size: 256, used: 1}
+		*r.desc(0) = inflightDesc{inflight: 1, counter: 8}
+		*r.desc(1) = inflightDesc{inflight: 1, counter: 7}
 
-	g.must(reqSetInflightFD, append(quads(uint64(len(f.mapping)), 0), 2, 0, 0, 1), fd)
-	g.setMemory()
-	for _, q := range g.all() {
-		g.start(q, 0)
-		g.enable(q, 1)
+		g.goOn(f)
+		for range deaths {
+			b := ports.NewBatch(8)
+			eventually(t, "frames do not arrive", func() bool {
+				require.NoError(t, p.Rx(0).Recv(b))
+				return b.Len() == 3
+			})
+			require.NoError(t, p.Close())
+			g.disconnect()
+			p, err = Listen(path, nil)
+			require.NoError(t, err)
+			g.dial(path)
+			g.negotiate()
+			g.goOn(f)
+		}
+		t.Cleanup(func() { p.Close() })
+		require.Equal(t, [][]byte{ether(60, 1), ether(60, 0), ether(60, 3)}, recv(t, p, 0, 3))
+		for _, want := range []int{2, 1, 0, 3} {
+			tag, _, ok := q.get()
+			require.True(t, ok)
+			require.Equal(t, want, tag)
+		}
+		require.Zero(t, r.desc(0).inflight)
+		require.Zero(t, r.desc(1).inflight)
 	}
-	require.Equal(t, [][]byte{ether(60, 2), ether(60, 0), ether(60, 3)}, recv(t, p, 0, 3))
-	for _, want := range []int{1, 2, 0, 3} {
-		tag, _, ok := q.get()
-		require.True(t, ok)
-		require.Equal(t, want, tag)
-	}
-	require.Zero(t, r.desc(0).inflight)
-	require.Zero(t, r.desc(2).inflight)
 }
 
 func TestGuestUsesFewerQueues(t *testing.T) {
@@ -612,8 +604,8 @@ func TestNothingIsLeft(t *testing.T) {
 
 func TestConfigSpace(t *testing.T) {
 	path := socket(t)
-	p := must(t, path, &Config{MAC: ports.MAC{2, 1, 2, 3, 4, 5}, MTU: 9000, Queues: 3})
-	g := newVM(t, vmConfig{features: allFeatures})
+	p := must(t, path, &Config{ServeConfig: true, MAC: ports.MAC{2, 1, 2, 3, 4, 5}, MTU: 9000, Queues: 3})
+	g := newVM(t, vmConfig{features: allFeatures, protocol: protoReplyAck | protoConfig | protoBackend})
 	g.dial(path)
 	g.negotiate()
 	read := func(offset, size uint32) []byte {
@@ -640,6 +632,21 @@ func TestConfigSpace(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, words(2, 1, 0), got[:n])
 	assert.Equal(t, append(words(6, 2, 0), 0, 0), read(6, 2))
+}
+
+func TestConfigSpaceIsOfferedOnRequestOnly(t *testing.T) {
+	for serve, want := range map[bool]uint64{false: 0, true: protoConfig | protoBackend} {
+		path := socket(t)
+		must(t, path, &Config{ServeConfig: serve})
+		g := newVM(t, vmConfig{features: allFeatures})
+		g.dial(path)
+		require.Equal(t, want, g.ask(reqGetProtocolFeatures, nil)&(protoConfig|protoBackend))
+		if !serve {
+			require.NoError(t, g.send(reqSetProtocolFeatures, 0, quads(protoConfig)))
+			_, _, err := g.receive()
+			require.ErrorIs(t, err, io.EOF, "the connection goes on")
+		}
+	}
 }
 
 func TestMTUOfFrontEnd(t *testing.T) {

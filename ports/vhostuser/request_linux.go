@@ -116,10 +116,10 @@ func (s *session) configureAll() {
 	}
 }
 
-func (s *session) getProtocolFeatures(m *message) error { return s.replyU64(m, protoOffered) }
+func (s *session) getProtocolFeatures(m *message) error { return s.replyU64(m, s.dev.cfg.protocol()) }
 
 func (s *session) setProtocolFeatures(m *message) error {
-	if m.u64(0)&^protoOffered != 0 {
+	if m.u64(0)&^s.dev.cfg.protocol() != 0 {
 		return errFeatures
 	}
 	s.protocol = m.u64(0)

@@ -118,11 +118,13 @@ type ring struct {
 	usedList            []usedChain // of a packed ring
 	quiet               bool        // the driver need not notify us
 
-	hot     *region // where the last buffer was
-	entries []entry // fetched
-	next    int     // of entries to be used
-	plain   bool    // a split ring without log and resend, whose use is the most frequent
-	resend  []uint16
+	hot     *region  // where the last buffer was
+	entries []entry  // fetched
+	next    int      // of entries to be used
+	plain   bool     // a split ring without log and resend, whose use is the most frequent
+	resend  []uint16 // chains that another back-end had taken, which come first, see note
+	resent  []uint16 // resend when chains were given back last
+	notes   *packedNotes
 	chain   []span
 	held    []*memory // of frames lent before the memory table changed
 	lent    bool      // frames are out
@@ -382,10 +384,13 @@ func (v *ring) publish() {
 
 // empty reports whether there is no chain to fetch.
 func (v *ring) empty() bool {
+	if len(v.resend) > 0 {
+		return false
+	}
 	if v.packed {
 		return !v.readyPacked()
 	}
-	return v.lastAvail == v.availIndex() && len(v.resend) == 0
+	return v.lastAvail == v.availIndex()
 }
 
 // refuseNotify tells the driver not to notify us.

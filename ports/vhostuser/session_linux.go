@@ -92,7 +92,8 @@ func (s *session) end() {
 		v.closeFDs()
 		v.size, v.base, v.address = 0, 0, ringAddress{}
 		v.kicked, v.enabled, v.broken = false, false, false
-		v.features, v.log, v.inflight, v.resend = 0, nil, nil, nil
+		v.features, v.log, v.inflight = 0, nil, nil
+		v.resend, v.resent, v.notes = nil, nil, nil
 		v.entries, v.usedList, v.chain = nil, nil, nil
 		v.mu.Unlock()
 	}

@@ -80,7 +80,6 @@ func (v *ring) useSplit(e *entry, n uint32) {
 	}
 	v.pending++
 	if len(v.resend) > 0 {
-		v.inflight.resent(v.resend[0])
 		v.resend = v.resend[1:]
 		return
 	}

@@ -40,13 +40,19 @@ func storm(t *testing.T, features, writes uint64) {
 	p, g := plug(t, nil, vmConfig{features: features, size: 16})
 	before := openFiles(t)
 
-	var written, turns atomic.Uint64
-	var stop atomic.Bool
+	var written atomic.Uint64
 	var guests sync.WaitGroup
-	for i := range uint64(2) {
-		guests.Go(func() { rage(rand.New(rand.NewPCG(seed, i)), g, &written, &turns, &stop) })
+	turns := []chan struct{}{make(chan struct{}, 1), make(chan struct{}, 1)}
+	for i, turn := range turns {
+		guests.Go(func() { rage(rand.New(rand.NewPCG(seed, uint64(i))), g, &written, turn) })
 	}
-	t.Cleanup(func() { stop.Store(true); guests.Wait() })
+	stop := sync.OnceFunc(func() {
+		for _, c := range turns {
+			close(c)
+		}
+		guests.Wait()
+	})
+	t.Cleanup(stop)
 
 	rnd := rand.New(rand.NewPCG(seed, 9))
 	b := ports.NewBatch(32)
@@ -65,7 +71,13 @@ func storm(t *testing.T, features, writes uint64) {
 				g.start(q, q.firstBase())
 			}
 		}
-		turns.Add(1)
+		for _, c := range turns {
+			select {
+			case c <- struct{}{}:
+			default: // it still writes
+			}
+		}
+		runtime.Gosched() // where there is one processor only, the guests need it
 		start := time.Now()
 		require.NoError(t, p.Rx(0).Recv(b))
 		for _, f := range b.Frames() {
@@ -82,8 +94,7 @@ func storm(t *testing.T, features, writes uint64) {
 		sent += uint64(n)
 		longest = max(longest, time.Since(start))
 	}
-	stop.Store(true)
-	guests.Wait()
+	stop()
 	broken := p.Stats().Broken
 	t.Logf("%d writes, %d frames received, %d sent, %d rings broken, the longest turn took %v", written.Load(), got, sent, broken, longest)
 	require.Less(t, longest, 5*time.Second, "a turn of the switch is bounded")
@@ -98,17 +109,14 @@ func storm(t *testing.T, features, writes uint64) {
 }
 
 // rage writes to what guest and switch share: descriptors, indices, flags, tables and headers, as bytes at random, as
-// values that are nearly right, and as right ones.
-func rage(r *rand.Rand, g *vm, written, turns *atomic.Uint64, stop *atomic.Bool) {
+// values that are nearly right, and as right ones, some of them in each turn of the switch.
+func rage(r *rand.Rand, g *vm, written *atomic.Uint64, turns <-chan struct{}) {
 	queues := g.all()
 	for n, pause := uint64(0), 1; ; n++ {
 		if pause--; pause == 0 { // so that some of it is still right when the switch looks
 			pause = 1 + r.IntN(100)
 			written.Add(uint64(pause))
-			for turn := turns.Load(); turns.Load() == turn && !stop.Load(); {
-				runtime.Gosched()
-			}
-			if stop.Load() {
+			if _, more := <-turns; !more {
 				return
 			}
 		}

@@ -15,8 +15,13 @@ type Config struct {
 	// Name is that of the port in Info and in logs; default the last element of the path.
 	Name string
 
-	// MAC is the address in the device configuration, of which a VMM usually has its own idea;
-	// zero offers none.
+	// ServeConfig offers the device configuration to the VMM (VHOST_USER_PROTOCOL_F_CONFIG): MAC, link
+	// state, Queues and MTU are then those of the port. crosvm wants it, and so does the vhost-user-device
+	// of QEMU. Cloud Hypervisor, DPDK and -netdev vhost-user of QEMU make a configuration themselves, and
+	// the last warns of a port that offers one.
+	ServeConfig bool
+
+	// MAC is the address in the device configuration; zero offers none.
 	MAC ports.MAC
 
 	// MTU is the longest payload of a frame to the guest in bytes, 68–65535; default 1500. The
@@ -180,7 +185,7 @@ func (p *Port) WatchLink(changed func(ports.Link)) { p.dev.watchLink(changed) }
 
 // SetLink pulls the cable, or plugs it in again; it is in at first. While it is out the link is down,
 // and what the guest sends is discarded. The guest is told (VIRTIO_NET_F_STATUS) if the VMM gets the
-// device configuration from here.
+// device configuration from here (Config.ServeConfig); another guest only sees that nothing passes.
 func (p *Port) SetLink(up bool) { p.dev.setLink(up) }
 
 // Stats returns the counters.

@@ -3,6 +3,7 @@ package extension
 import (
 	"iter"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/hvswitch/hvswitch/internal/memfault"
@@ -86,6 +87,18 @@ func (g *Program) add(l *loaded, a *attachment, kind Kind) {
 	}
 	g.ingress = append(g.ingress, st)
 	g.egress = append([]step{st}, g.egress...)
+}
+
+// Names returns the names of the extensions that see frames of the port, in their order.
+func (g *Program) Names() (names []string) {
+	for _, steps := range [...][]step{g.ingress, g.forward} {
+		for _, st := range steps {
+			if !slices.Contains(names, st.Name) {
+				names = append(names, st.Name)
+			}
+		}
+	}
+	return names
 }
 
 // Port is the port of the program.

@@ -195,38 +195,47 @@ func TestAMemberIsGuardedAndLimited(t *testing.T) {
 
 // A segment of 64 KiB crosses to another host in pieces, and to a VM on the same host as a whole.
 func TestALargeSegmentCrossesTheOverlay(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		able := ports.PipeConfig{Offloads: ports.OffloadAll, Depth: 1024}
-		c := newCloudOn(t, ports.PipeConfig{Depth: 1024}, 0)
-		c.subnet(red, 5001, "198.18.0.0/24")
-		c.subnet(red, 5002, "198.18.1.0/24")
-		a := c.vmWith(0, "a", "198.18.0.11", able, vswitch.VNICConfig{VSID: 5001})
-		here := c.vmWith(0, "here", "198.18.0.12", able, vswitch.VNICConfig{VSID: 5001})
-		away := c.vmWith(1, "away", "198.18.0.13", able, vswitch.VNICConfig{VSID: 5001})
-		c.meet(a, here, away)
-		for _, to := range []*member{here, away} {
-			f := largeFrames[0].frame(to.mac, a.mac, 60_000, 1400)
-			setAddrs(f.Head(), a.ca.As4(), to.ca.As4())
-			a.sendFrames(f)
-			got := to.received()
-			if to == here {
-				require.Len(t, got, 1)
-				require.Equal(t, ports.SegmentTCP4, got[0].Offload.Segment)
-				continue
-			}
-			require.Len(t, got, (60_000+1399)/1400)
-			require.Equal(t, appendPayload(nil, 60_000), payloads(t, got))
-		}
-		require.Equal(t, drops{vswitch.DropUnresolved: 1}, a.drops(), "when the hosts met")
+	for _, fates := range []bool{false, true} {
+		inBubble(t, func(t *testing.T) { largeSegmentCrosses(t, fates) })
+	}
+}
 
-		// What is longer than the way allows is cut shorter.
-		f := largeFrames[0].frame(away.mac, a.mac, 60_000, 1460)
-		setAddrs(f.Head(), a.ca.As4(), away.ca.As4())
-		a.sendFrames(f)
-		got := away.received()
-		require.Equal(t, appendPayload(nil, 60_000), payloads(t, got))
-		for _, g := range got {
-			require.LessOrEqual(t, g.Len(), 14+1458)
+func largeSegmentCrosses(t *testing.T, fates bool) {
+	able := ports.PipeConfig{Offloads: ports.OffloadAll, Depth: 1024}
+	c := newCloudOn(t, ports.PipeConfig{Depth: 1024}, 0)
+	c.subnet(red, 5001, "198.18.0.0/24")
+	c.subnet(red, 5002, "198.18.1.0/24")
+	a := c.vmWith(0, "a", "198.18.0.11", able, vswitch.VNICConfig{VSID: 5001})
+	here := c.vmWith(0, "here", "198.18.0.12", able, vswitch.VNICConfig{VSID: 5001})
+	away := c.vmWith(1, "away", "198.18.0.13", able, vswitch.VNICConfig{VSID: 5001})
+	c.meet(a, here, away)
+	c.nodes[0].reconfigure(func(c *vswitch.SwitchConfig) { // who is told fates sees other frames than those that leave
+		if fates {
+			c.Extensions = []extension.Binding{bind("observer", new(observer))}
 		}
 	})
+	for _, to := range []*member{here, away} {
+		f := largeFrames[0].frame(to.mac, a.mac, 60_000, 1400)
+		setAddrs(f.Head(), a.ca.As4(), to.ca.As4())
+		a.sendFrames(f)
+		got := to.received()
+		if to == here {
+			require.Len(t, got, 1)
+			require.Equal(t, ports.SegmentTCP4, got[0].Offload.Segment)
+			continue
+		}
+		require.Len(t, got, (60_000+1399)/1400)
+		require.Equal(t, appendPayload(nil, 60_000), payloads(t, got))
+	}
+	require.Equal(t, drops{vswitch.DropUnresolved: 1}, a.drops(), "when the hosts met")
+
+	// What is longer than the way allows is cut shorter.
+	f := largeFrames[0].frame(away.mac, a.mac, 60_000, 1460)
+	setAddrs(f.Head(), a.ca.As4(), away.ca.As4())
+	a.sendFrames(f)
+	got := away.received()
+	require.Equal(t, appendPayload(nil, 60_000), payloads(t, got))
+	for _, g := range got {
+		require.LessOrEqual(t, g.Len(), 14+1458)
+	}
 }

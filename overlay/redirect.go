@@ -57,7 +57,7 @@ type controlled struct {
 
 // isControl reports whether a frame has the type and code of a message, and who it says it is from.
 func isControl(b []byte, h *header.Header) (from netip.Addr, redirect, ok bool) {
-	if h.L4 == 0 || h.Flags&(header.Fragment|header.SNAP) != 0 {
+	if h.Proto != header.ICMP && h.Proto != header.ICMPv6 || h.L4 == 0 || h.Flags&(header.Fragment|header.SNAP) != 0 {
 		return from, false, false
 	}
 	kind := [2]byte(b[h.L4:])
@@ -156,12 +156,12 @@ func controlSum(f *ports.Frame, h *header.Header) bool {
 
 // control deals with a message from another host. It returns false when the frame is none.
 func (w *Worker) control(f *ports.Frame, m *members, e *Encapsulated) bool {
+	if from, _, ok := isControl(f.Head(), &w.h); !ok || from != e.Src {
+		return false
+	}
 	p := w.snap.provider
 	dst := ports.MAC(f.Head())
 	if p.NoRedirects || dst.IsGroup() || m != nil && m.byMAC[dst] != nil {
-		return false
-	}
-	if from, _, ok := isControl(f.Head(), &w.h); !ok || from != e.Src {
 		return false
 	}
 	c, ok := p.decoder.readControl(f, &w.h)

@@ -327,3 +327,21 @@ func TestTheTableGrowsAndStaysWhole(t *testing.T) {
 		require.EqualValues(t, stations, l.sw().Stats().Aged)
 	})
 }
+
+func TestAddressesOfAPortAreForgottenWhenItsLinkGoesDown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l, wire, vm := externalLab(t, 2)
+		wire.sendAs(stranger(1), vm[0].mac, "here I am")
+		require.Equal(t, []string{"here I am"}, vm[0].got())
+		require.Equal(t, 3, l.sw().Stats().Addresses)
+		wire.end.SetLink(false)
+		l.settle()
+		require.Equal(t, 2, l.sw().Stats().Addresses, "those of the vNICs are configured")
+		vm[1].end.SetLink(false)
+		l.settle()
+		require.Equal(t, 2, l.sw().Stats().Addresses)
+		wire.end.SetLink(true)
+		vm[0].send(stranger(1), "where are you?")
+		require.Equal(t, []string{"where are you?"}, wire.got())
+	})
+}

@@ -110,6 +110,9 @@ func (p *port) refreshLink() {
 		}
 		if p.up.Swap(l.Up) != l.Up {
 			p.sw.host.log.Info("link changed", "switch", p.sw.name, "port", p.name, "up", l.Up, "speed", l.Speed)
+			if !l.Up {
+				p.sw.flushPort(p.index) // stations there may be reached by another port now
+			}
 			p.sw.uplinkChanged(p, l.Up)
 		}
 		if p.linkEvents.CompareAndSwap(seen, 0) {

@@ -237,7 +237,7 @@ func (q *rxQueue) nothing() error {
 		return q.dev.lost
 	}
 	// That the interface was set down makes the descriptor readable until somebody asks why.
-	const often = 16
+	const often = 4
 	if q.idle++; q.idle%often == 0 {
 		_, _ = unix.GetsockoptInt(q.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	}

@@ -33,4 +33,9 @@
 // address of a member, or from an address that the team sent from within the last second or so, was
 // reflected and is dropped. When an address is pinned to another member, a RARP request (RFC 903) from it
 // tells the switches.
+//
+// # Pair
+//
+// A Pair is the NIC of a guest that has a path past the virtual switch, such as a virtual function of a
+// physical NIC, and one through it for when it has to do without.
 package team

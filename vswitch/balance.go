@@ -78,16 +78,17 @@ func (h *Host) measure() {
 		awake := 1 - min(1, max(0, float64(slept-w.slept)/float64(period)))
 		w.slept = slept
 		w.load = (w.load + awake) / 2
-		var all uint64
+		all := 0.0
 		for _, q := range w.queues {
 			work := q.work.Load()
-			q.share, q.workWas = work-q.workWas, work
-			all += q.share
+			q.recent = (q.recent + float64(work-q.workWas)) / 2
+			q.workWas = work
+			all += q.recent
 		}
-		for _, q := range w.queues {
-			q.load /= 2
+		for _, q := range w.queues { // whatever it does is for these
+			q.load = 0
 			if all > 0 {
-				q.load += awake * float64(q.share) / float64(all) / 2
+				q.load = w.load * q.recent / all
 			}
 		}
 	}
@@ -215,7 +216,7 @@ func (h *Host) move(q *rxQueue, to *worker) bool {
 
 // renew puts a new queue, which no worker serves yet, in the place of one that is removed.
 func (q *rxQueue) renew() *rxQueue {
-	next := &rxQueue{rx: q.rx, port: q.port, index: q.index, number: q.number, load: q.load}
+	next := &rxQueue{rx: q.rx, port: q.port, index: q.index, number: q.number, recent: q.recent, load: q.load}
 	q.port.rx[q.index] = next
 	return next
 }

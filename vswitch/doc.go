@@ -19,9 +19,10 @@
 // ACL (access.go) asked, their sources learned (learn.go), their destinations found (forward.go) in
 // the forwarding database (fdb.go). Then they are grouped by destination, given the tag with which they
 // leave and judged by the ACL there, and each group is copied into its destination in one call
-// (deliver.go), or one for each queue where the flows of a vNIC are spread (rss.go), flooded frames into many (flood.go); what a destination cannot do for a frame is done
-// in software (adapt.go). A frame that is dropped on this way counts under one reason (drop.go). What
-// the stages see of the configuration never changes under them (snapshot.go).
+// (deliver.go), or one for each queue where the flows of a vNIC are spread (rss.go), flooded frames into
+// many (flood.go); what a destination cannot do for a frame is done in software (adapt.go). A frame that
+// is dropped on this way counts under one reason (drop.go). What the stages see of the configuration
+// never changes under them (snapshot.go). Which worker serves a queue follows the load (balance.go).
 //
 // A vNIC with a VSID is in no VLAN: behind the ACL its frames go to the overlay of the switch (overlay.go)
 // in place of the forwarding database, and so do those that the uplink gets for a provider address. What

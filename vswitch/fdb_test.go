@@ -17,6 +17,7 @@ func see(f *fdb, k fdbKey, at int, now uint32) bool {
 	b := &burst{
 		scratch: new(scratch),
 		sw:      &Switch{fdb: f},
+		snap:    &snapshot{},
 		in:      &portView{port: &port{index: at}},
 		now:     now,
 		meta:    []meta{{src: uint64(k) & macMask, fid: uint16(k >> 48)}},

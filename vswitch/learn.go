@@ -30,6 +30,7 @@ func learn(b *burst) {
 			_, val := t.at(slot)
 			val.CompareAndSwap(uint64(v), uint64(want))
 		case v.static() && v.port() == port:
+		case v.static() && b.bypasses(v.port()):
 		case v.static():
 			m.drop = DropSourceElsewhere
 			continue

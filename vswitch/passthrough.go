@@ -65,3 +65,13 @@ func (v *VNIC) PassThrough() []Obstacle {
 	in(c.Mirror != MirrorNone, "Mirror", "it is a %s of the mirroring of the switch", c.Mirror)
 	return list
 }
+
+// bypasses reports whether the frames of a burst may come from the configured address of a port: by the uplink, from a
+// guest with another path.
+func (b *burst) bypasses(port int) bool {
+	if b.in.mac != 0 {
+		return false
+	}
+	p := b.snap.ports.at(port)
+	return p != nil && p.passThrough
+}

@@ -37,6 +37,7 @@ func TestSettingsThatPassThroughAllowsAndThatItDoesNot(t *testing.T) {
 		"MirrorTag":           {func(c *vswitch.VNICConfig) { c.MirrorTag = true }},
 		"RSS":                 {func(c *vswitch.VNICConfig) { c.RSS = &vswitch.RSSConfig{} }},
 		"ExtensionState":      {func(c *vswitch.VNICConfig) { c.ExtensionState = map[string][]byte{"x": nil} }},
+		"PassThrough":         {func(c *vswitch.VNICConfig) { c.PassThrough = true }},
 		"ProtectedNetwork":    {func(c *vswitch.VNICConfig) { c.ProtectedNetwork = true }},
 		"ACL":                 {func(c *vswitch.VNICConfig) { c.ACL = policyOf(t, acl.Config{}) }},
 	}
@@ -139,5 +140,25 @@ func TestPassThroughNeedsAnExternalSwitchWithoutExtensions(t *testing.T) {
 		require.Equal(t, []vswitch.Obstacle{{"Switch", `switch "lab" is internal, and has no NIC to pass through`}}, v.PassThrough())
 		require.NoError(t, l.sw().Close())
 		require.Equal(t, []vswitch.Obstacle{{"Switch", `the vNIC is not connected to switch "lab"`}}, v.PassThrough())
+	})
+}
+
+func TestTheAddressOfAGuestWithAnotherPathComesByTheUplinkOnly(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, wire, vm := externalLab(t, 3)
+		vm[2].reconfigure(func(c *vswitch.VNICConfig) { c.AllowSpoofing = true })
+		wire.sendAs(vm[0].mac, vm[1].mac, "somebody else's")
+		require.Empty(t, vm[1].got())
+		vm[0].reconfigure(func(c *vswitch.VNICConfig) { c.PassThrough = true })
+		wire.sendAs(vm[0].mac, vm[1].mac, "by the other path")
+		require.Equal(t, []string{"by the other path"}, vm[1].got())
+		vm[2].sendAs(vm[0].mac, vm[1].mac, "a thief")
+		wire.sendAs(vm[1].mac, vm[2].mac, "has no other path")
+		require.Empty(t, vm[1].got())
+		require.Empty(t, vm[2].got())
+		vm[1].send(vm[0].mac, "still here")
+		require.Equal(t, []string{"still here"}, vm[0].got(), "the address has not moved")
+		require.Equal(t, drops{vswitch.DropSourceElsewhere: 2}, wire.drops())
+		require.Equal(t, drops{vswitch.DropSourceElsewhere: 1}, vm[2].drops())
 	})
 }

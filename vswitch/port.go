@@ -49,6 +49,7 @@ type portView struct {
 	connections  *acl.State     // with acl
 	judgedIn     bool           // the ACL has a say in what the port receives
 	rss          *rss           // nil without
+	passThrough  bool           // its address is used behind the uplink too
 	mirror       MirrorRole
 	mirrorTag    bool
 	saved        map[string][]byte // for the extensions

@@ -97,6 +97,11 @@ type VNICConfig struct {
 	// those that wait in another queue of the guest.
 	RSS *RSSConfig
 
+	// PassThrough says that the guest has another path as well, such as a virtual function of the physical
+	// NIC, so that frames from the address of the vNIC also come by the uplink. By default these are
+	// dropped, as somebody else's. VNIC.PassThrough says whether the guest may use the other path.
+	PassThrough bool
+
 	// Mirror makes the vNIC a source or a destination of the mirroring on its switch. With MirrorTag,
 	// copies come to a destination with the VLAN and the priority of the frames, in an 802.1Q tag.
 	Mirror    MirrorRole
@@ -266,6 +271,7 @@ func (v *VNIC) view(p *port) *portView {
 		connections:  v.policy.connections,
 		judgedIn:     v.cfg.ACL != nil && v.cfg.ACL.Judges(acl.In),
 		rss:          v.policy.rss,
+		passThrough:  v.cfg.PassThrough,
 		mirror:       v.cfg.Mirror,
 		mirrorTag:    v.cfg.MirrorTag,
 		saved:        v.cfg.ExtensionState,

@@ -104,8 +104,8 @@ type rxQueue struct {
 	work    atomic.Uint64 // that it has caused
 	place   int           // in worker.queues, or -1; under Host.mu, as what follows
 	workWas uint64        // work when it was measured last
-	share   uint64        // and since the time before
-	load    float64
+	recent  float64       // work between two measurements, older ones counting less
+	load    float64       // part in that of the worker
 }
 
 func newWorker(h *Host) *worker {

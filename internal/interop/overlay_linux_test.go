@@ -316,7 +316,7 @@ func (c *captured) awaitsPackets(t *testing.T, packets int) {
 		out, err := execute("tshark", "-r", c.file, "-T", "fields", "-e", "frame.number")
 		n = strings.Count(out, "\n")
 		return err == nil && n >= packets
-	}, patience, 200*time.Millisecond, "%d packets captured of %d", n, packets)
+	}, 3*patience, 200*time.Millisecond, "%d packets captured of %d", n, packets)
 }
 
 // execute runs a program where the test runs, and returns what it puts out.

@@ -13,6 +13,9 @@
 //		// to out.Port, to the provider network, or dropped for the reason out.Drop
 //	}
 //
+// Engine.ExplainOutbound, Engine.NextHop and Ping answer the questions of operators. Package vswitch makes an
+// engine a part of a switch.
+//
 // The codecs are usable alone: Tunnel and Decoder for NVGRE (RFC 7637), VXLAN (RFC 7348) and Geneve
 // (RFC 8926), Splitter for large segments. Package store distributes policy to hosts.
 //

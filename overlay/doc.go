@@ -13,8 +13,9 @@
 //		// to out.Port, to the provider network, or dropped for the reason out.Drop
 //	}
 //
-// An Underlay does the I/O where no switch does: it has the device to the provider network and gives each
-// vNIC as a ports.Backend.
+// Package vswitch makes an engine a part of a switch. Where there is none, an Underlay does the I/O: it has the
+// device to the provider network and gives each vNIC as a ports.Backend. Engine.ExplainOutbound, Engine.NextHop
+// and Ping answer the questions of operators.
 //
 // The codecs are usable alone: Tunnel and Decoder for NVGRE (RFC 7637), VXLAN (RFC 7348) and Geneve
 // (RFC 8926), Splitter for large segments. Package store distributes policy to hosts.

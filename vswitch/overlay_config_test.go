@@ -248,3 +248,33 @@ func TestLearnedCustomerAddressesAreForgotten(t *testing.T) {
 		require.Empty(t, slices.Collect(n.engine.Learned()))
 	})
 }
+
+func TestTheUplinkOfAnOverlayChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, n := wiredNode(t, 0)
+		c.subnet(red, 5001, "10.0.0.0/24")
+		a := c.vm(0, "a", 5001, "10.0.0.11")
+		peer := &member{&station{mac: stranger(1)}, 5001, addr("10.0.0.12")}
+		c.record(5001, peer.mac, peer.ca, 1)
+		c.newNode(0) // whose provider address is known then
+		c.introduce(0)
+		wires := []*station{n.wire, n.nic("eth1")}
+		for i, name := range []string{"eth0", "eth1", "eth0"} {
+			n.reconfigure(func(c *vswitch.SwitchConfig) { c.Uplink = name })
+			used, idle := wires[i%2], wires[1-i%2]
+			a.says(peer, "hello")
+			require.Len(t, used.received(), 1)
+			require.Empty(t, idle.received())
+			in := n.tunnel(t, paOf(2), 5001, packet(a.mac, peer.mac, peer.ca, a.ca, "back"))
+			used.sendRaw(in)
+			require.Equal(t, []string{"back"}, a.hears())
+		}
+		require.NoError(t, a.vnic.Close())
+		n.reconfigure(func(c *vswitch.SwitchConfig) { c.Type, c.Uplink, c.Overlay = vswitch.Internal, "", nil })
+		n.reconfigure(func(c *vswitch.SwitchConfig) { c.Type, c.Uplink, c.Overlay = vswitch.External, "eth0", n.engine })
+		b := c.vm(0, "b", 5001, "10.0.0.13")
+		wires[0].received()
+		b.says(peer, "hello")
+		require.Len(t, wires[0].received(), 1)
+	})
+}

@@ -10,10 +10,10 @@
 // A stream is the log: each transaction is one message, or several in a row if it is large, and its
 // revision is the sequence number of the last of them. Who commits says which number it expects, so that
 // of two transactions made from the same state one is made anew; a process that loses twice asks the
-// others to wait. The subject is that of the virtual
-// network concerned, or a common one if there are several: a server sends each process the networks that
-// it follows and the transactions of more than one network, and no others. A transaction also names the
-// one before in each of its networks, so that whoever has missed one knows.
+// others to wait. The subject is that of the virtual network concerned, or a common one if there are
+// several: a server sends each process the networks that it follows and the transactions of more than one
+// network, and no others. A transaction also names the one before in each of its networks, so that
+// whoever has missed one knows.
 //
 // A key-value bucket holds snapshots: under d.<network> the policy of a network and the revision it had
 // then, and under c.<network> what is too long for one message. A key for each object would not do, as a

@@ -9,8 +9,8 @@
 //	  -chardev socket,id=c0,path=/run/vm1.sock,reconnect=1 -netdev vhost-user,id=n0,chardev=c0 \
 //	  -device virtio-net-pci,netdev=n0
 //
-// With -client the machines listen and the switch connects. It needs no root, runs until it is interrupted or
-// terminated, and prints its counters then. Linux only.
+// With -client the machines listen and the switch connects; with -config it gives crosvm what it asks for. It needs no
+// root, runs until it is interrupted or terminated, and prints its counters then. Linux only.
 package main
 
 import (

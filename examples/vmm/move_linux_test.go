@@ -27,7 +27,7 @@ func (s *scene) vmMoves(t *testing.T) {
 
 	from, socket := s.vm2, filepath.Join(there.dir, "migration")
 	s.vm2 = s.start(t, there, "vm2", 2, "-incoming", "unix:"+socket)
-	require.Eventually(t, func() bool { return exists(socket) }, time.Minute, time.Millisecond, "QEMU does not listen")
+	require.Eventually(t, func() bool { return exists(socket) }, long, time.Millisecond, "QEMU does not listen")
 	s.gap(t, func() {
 		// As long as vm2 writes memory and may not stop, the migration goes on.
 		_, err := from.run(s.ctx, "while :; do cat /bin/busybox /bin/busybox /bin/busybox >/tmp/busy; done & busy=$!")
@@ -40,7 +40,7 @@ func (s *scene) vmMoves(t *testing.T) {
 		_, err = from.run(s.ctx, "wget -q -O - http://%v/data | (until [ -e /tmp/moved ]; do usleep 50000; done; md5sum) >/tmp/sum &", s.vm1.addr.Addr())
 		require.NoError(t, err)
 		// The pipe takes 64 KiB and the socket at least as much, then wget waits.
-		require.Eventually(t, func() bool { return s.host.VNIC("vm2").Stats().TxBytes > before+96<<10 }, time.Minute, time.Millisecond, "the download does not begin")
+		require.Eventually(t, func() bool { return s.host.VNIC("vm2").Stats().TxBytes > before+96<<10 }, long, time.Millisecond, "the download does not begin")
 
 		require.NoError(t, move.execute("migrate-set-parameters", map[string]int{"downtime-limit": 1000}, nil))
 		m := awaitMigration(t, move, func(m migration) bool { return m.Status == "completed" })
@@ -108,7 +108,7 @@ func awaitMigration(t *testing.T, q *qmp, done func(migration) bool) (m migratio
 	require.Eventually(t, func() bool {
 		require.NoError(t, q.execute("query-migrate", nil, &m))
 		return done(m) || m.Status == "failed"
-	}, time.Minute, 5*time.Millisecond)
+	}, long, 5*time.Millisecond)
 	require.NotEqual(t, "failed", m.Status, m.Desc)
 	return m
 }

@@ -44,7 +44,7 @@ func TestSwitchProcessIsKilled(t *testing.T) {
 				start()
 			})
 			before := s.received(t)
-			require.Eventually(t, func() bool { return s.received(t) > before+1<<20 }, time.Minute, 10*time.Millisecond, "the transfer does not go on")
+			require.Eventually(t, func() bool { return s.received(t) > before+1<<20 }, long, 10*time.Millisecond, "the transfer does not go on")
 			s.transferEnds(t)
 		})
 	}
@@ -88,7 +88,7 @@ func (s *scene) transferBegins(t *testing.T) {
 	_, err = s.vm2.run(s.ctx, "mkfifo /tmp/idle; until nc %v 99 <>/tmp/idle; do usleep 50000; done | md5sum >/tmp/sum & sum=$!", s.vm1.addr.Addr())
 	require.NoError(t, err)
 	before := s.received(t)
-	require.Eventually(t, func() bool { return s.received(t) > before+1<<20 }, time.Minute, 10*time.Millisecond, "the transfer does not begin")
+	require.Eventually(t, func() bool { return s.received(t) > before+1<<20 }, long, 10*time.Millisecond, "the transfer does not begin")
 }
 
 // transferEnds has vm1 end, and compares what was sent and what arrived.

@@ -13,6 +13,9 @@ import (
 	"github.com/hvswitch/hvswitch/vswitch"
 )
 
+// long is more than anything takes on a busy machine.
+const long = 3 * time.Minute
+
 func TestVhostUser(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, "vhost-user")
@@ -89,7 +92,7 @@ func newScene(t *testing.T, netdev string) *scene {
 // sceneOf makes a scene that ends with the test.
 func sceneOf(t *testing.T, l *lab) *scene {
 	t.Cleanup(func() { require.NoError(t, l.close()) })
-	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	t.Cleanup(cancel)
 	return &scene{lab: l, ctx: ctx}
 }
@@ -152,9 +155,9 @@ func (s *scene) gap(t *testing.T, happen func()) {
 	flows := func(from int) func() bool {
 		return func() bool { return len(replies(s.vm1.from(from))) >= 3 }
 	}
-	require.Eventually(t, flows(n), time.Minute, time.Millisecond, "no replies before anything happens")
+	require.Eventually(t, flows(n), long, time.Millisecond, "no replies before anything happens")
 	happen()
-	require.Eventually(t, flows(s.vm1.length()), time.Minute, time.Millisecond, "no replies afterwards")
+	require.Eventually(t, flows(s.vm1.length()), long, time.Millisecond, "no replies afterwards")
 
 	var longest time.Duration
 	all := replies(s.vm1.from(n))
@@ -167,7 +170,7 @@ func (s *scene) gap(t *testing.T, happen func()) {
 // await waits for a state of a vNIC's link.
 func (s *scene) await(t *testing.T, v *vswitch.VNIC, up bool) {
 	t.Helper()
-	require.Eventually(t, func() bool { return v.Link().Up == up }, time.Minute, time.Millisecond, "link up: %t", !up)
+	require.Eventually(t, func() bool { return v.Link().Up == up }, long, time.Millisecond, "link up: %t", !up)
 }
 
 func (s *scene) guestReboots(t *testing.T) {

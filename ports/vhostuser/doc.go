@@ -1,6 +1,6 @@
 // Package vhostuser is the backend of a virtual machine's network card: the device end of the vhost-user
 // protocol for virtio-net, in pure Go. A VMM such as QEMU, Cloud Hypervisor or crosvm, or DPDK's
-// virtio-user, is at the other end.
+// virtio-user, is at the other end; crosvm needs Config.ServeConfig.
 //
 //	port, err := vhostuser.Listen("/run/vm1.sock", &vhostuser.Config{Queues: 2})
 //

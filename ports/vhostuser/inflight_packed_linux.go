@@ -1,6 +1,7 @@
 package vhostuser
 
 import (
+	"slices"
 	"sync/atomic"
 	"unsafe"
 )
@@ -34,7 +35,7 @@ type packedNote struct {
 
 // packedNotes is what the device knows of the notes of a ring by itself, so that nobody can change it.
 type packedNotes struct {
-	free    []uint16 // those not in use, in the order of their list
+	free    []uint16 // those not in use, the first of their list last
 	chains  map[uint16]notedChain
 	counter uint64
 	batch   []uint16 // heads of the chains that are being given back
@@ -104,7 +105,7 @@ func (r *inflightRing) reset(v *ring) {
 	v.resend, v.notes = nil, &packedNotes{}
 	for i := range uint16(v.size) {
 		*r.note(i) = packedNote{next: i + 1}
-		v.notes.free = append(v.notes.free, i)
+		v.notes.free = append(v.notes.free, uint16(v.size)-1-i)
 	}
 	h := r.packed()
 	h.features = 0
@@ -122,6 +123,7 @@ func (r *inflightRing) readNotes(v *ring, free uint16) (slots uint16, ok bool) {
 		seen[i] = true
 		n.free = append(n.free, i)
 	}
+	slices.Reverse(n.free)
 	var all []note
 	for i := range uint16(v.size) {
 		head := *r.note(i)
@@ -151,24 +153,21 @@ func (r *inflightRing) readNotes(v *ring, free uint16) (slots uint16, ok bool) {
 		all = append(all, note{i, head.counter})
 		slots += head.num
 	}
+	v.notes, v.resend = n, inOrder(all)
 	// Notes in neither were lost when a back-end died.
 	for i := range uint16(v.size) {
 		if !seen[i] {
-			r.note(i).next = uint16(v.size)
-			if len(n.free) > 0 {
-				r.note(i).next = n.free[0]
-			}
-			n.free = append([]uint16{i}, n.free...)
+			r.note(i).next = r.firstFree(v, 0)
+			n.free = append(n.free, i)
 		}
 	}
-	v.notes, v.resend = n, inOrder(all)
 	return slots, true
 }
 
 // firstFree returns the head of the list of free notes without the first n of them.
 func (r *inflightRing) firstFree(v *ring, n int) uint16 {
-	if n < len(v.notes.free) {
-		return v.notes.free[n]
+	if free := v.notes.free; n < len(free) {
+		return free[len(free)-1-n]
 	}
 	return uint16(v.size) // the end of the list
 }
@@ -188,24 +187,26 @@ func (r *inflightRing) noteBatch(v *ring) {
 	pos := uint16((uint32(v.lastAvail) + v.size - newSlots) % v.size)
 	taken := 0
 	for _, u := range v.usedList[len(resent):] {
-		notes := n.free[taken:][:u.slots]
-		for _, i := range notes {
-			d, p := *(*packedDesc)(v.slot(pos)), r.note(i)
+		head, last := r.firstFree(v, taken), uint16(0)
+		for range u.slots {
+			last = r.firstFree(v, taken)
+			d, p := *(*packedDesc)(v.slot(pos)), r.note(last)
 			p.addr, p.len, p.flags, p.id = d.addr, d.len, d.flags, u.id
 			pos, _ = v.step(pos, false, 1)
+			taken++
 		}
-		p := r.note(notes[0])
-		p.last, p.num, p.counter, p.inflight = notes[len(notes)-1], u.slots, n.counter, 1
+		p := r.note(head)
+		p.last, p.num, p.counter, p.inflight = last, u.slots, n.counter, 1
 		n.counter++
-		n.batch = append(n.batch, notes[0])
-		taken += int(u.slots)
+		n.batch = append(n.batch, head)
 	}
 	left := r.firstFree(v, taken)
 	h.setFree(left, left)
 	for _, head := range resent {
 		c := n.chains[head]
 		r.note(c.notes[len(c.notes)-1]).next = r.firstFree(v, 0)
-		n.free = append(append([]uint16(nil), c.notes...), n.free...)
+		slices.Reverse(c.notes)
+		n.free = append(n.free, c.notes...)
 	}
 	h.setFree(r.firstFree(v, 0), left)
 	used, wrap := v.step(v.lastUsed, v.usedWrap, uint16(v.slots))

@@ -1,6 +1,7 @@
 package portstest
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/hvswitch/hvswitch/ports"
@@ -28,18 +29,30 @@ func sendAllocatesNothing(t *testing.T, r *Rig) {
 	}
 	tx := r.Backend.Tx(0)
 	rounds := r.Depth / len(batch)
-	left := rounds
-	allocs := testing.AllocsPerRun(rounds-1, func() { // it calls once more to warm up
-		if n, err := tx.Send(batch); n != len(batch) || err != nil {
-			t.Fatalf("Send took %d of %d frames, error %v", n, len(batch), err)
+	leastAllocs(t, fmt.Sprintf("Send of %d frames", len(batch)), func() float64 {
+		allocs := testing.AllocsPerRun(rounds-1, func() { // it calls once more to warm up
+			if n, err := tx.Send(batch); n != len(batch) || err != nil {
+				t.Fatalf("Send took %d of %d frames, error %v", n, len(batch), err)
+			}
+		})
+		for range rounds {
+			r.expect(t, specs[:len(batch)]...)
 		}
-		left--
+		return allocs
 	})
-	if allocs != 0 {
-		t.Errorf("Send of %d frames allocates %v times", len(batch), allocs)
+}
+
+// leastAllocs fails when something allocates however often it is measured: of a single time others may be the cause.
+func leastAllocs(t *testing.T, what string, measure func() float64) {
+	least := measure()
+	for range 4 {
+		if least == 0 {
+			return
+		}
+		least = min(least, measure())
 	}
-	for range rounds {
-		r.expect(t, specs[:len(batch)]...)
+	if least != 0 {
+		t.Errorf("%s allocates %v times", what, least)
 	}
 }
 
@@ -47,11 +60,8 @@ func recvAllocatesNothing(t *testing.T, r *Rig) {
 	in := r.all()
 	r.warm(t, in)
 	specs, _ := r.sampler()
-	for i := range r.Depth {
-		r.put(t, specs[i%len(specs)])
-	}
 	b := ports.NewBatch(8)
-	got := 0
+	got, put := 0, 0
 	receive := func() {
 		for _, q := range in.queues {
 			b.Reset()
@@ -67,10 +77,14 @@ func recvAllocatesNothing(t *testing.T, r *Rig) {
 			q.Release()
 		}
 	}
-	receive() // the first use of a batch allocates its memory
-	allocs := testing.AllocsPerRun(max(1, r.Depth/8), receive)
-	if allocs != 0 {
-		t.Errorf("Recv allocates %v times in a batch of 8", allocs)
-	}
-	eventually(t, "frames are missing", func() bool { receive(); return got == r.Depth })
+	leastAllocs(t, "Recv in a batch of 8", func() float64 {
+		for i := range r.Depth {
+			r.put(t, specs[i%len(specs)])
+		}
+		put += r.Depth
+		receive() // the first use of a batch allocates its memory
+		allocs := testing.AllocsPerRun(max(1, r.Depth/8), receive)
+		eventually(t, "frames are missing", func() bool { receive(); return got == put })
+		return allocs
+	})
 }

@@ -12,8 +12,12 @@ import (
 	"github.com/hvswitch/hvswitch/overlay/store"
 )
 
-// Commit implements store.Store. While the server is away it waits; ctx bounds that. If ctx ends after
-// the transaction was sent, the error says that it may have been made.
+// ErrUncertain says that a transaction may have been made: it was sent, the answer was lost, and the log
+// does not go back far enough to tell.
+var ErrUncertain = errors.New("the transaction may have been made")
+
+// Commit implements store.Store. While the server is away it waits; ctx bounds that. If it cannot be told
+// whether the transaction was made, the error is ErrUncertain.
 func (s *Store) Commit(ctx context.Context, changes []overlay.Change) (revision uint64, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -52,7 +56,8 @@ type commit struct {
 	ctx     context.Context
 	changes []overlay.Change
 	id      uint64
-	sent    bool
+	base    *replica // that the transaction was made from
+	sent    bool     // and not refused
 
 	conflicts int
 }
@@ -99,7 +104,7 @@ func (c *commit) run() (revision uint64, err error) {
 		}
 		at, err := c.publish(online, c.subject(t), parts, after)
 		if isConflict(err) {
-			at = after + 1
+			at, c.sent = after+1, false
 			if c.conflicts++; c.conflicts < patience {
 				err = nil
 			} else {
@@ -120,7 +125,7 @@ func (c *commit) run() (revision uint64, err error) {
 
 func (c *commit) unknown(err error) error {
 	if c.sent {
-		return fmt.Errorf("policy store: the transaction may have been made: %w", err)
+		return fmt.Errorf("policy store: %w: %w", ErrUncertain, err)
 	}
 	return err
 }
@@ -144,6 +149,10 @@ func (c *commit) prepare() (online context.Context, after uint64, t *transaction
 		others := c.turn.id != 0 && c.turn.id != c.id && time.Since(c.turn.since) < turnTimeout
 		if c.online != nil && c.r.loaded && !others {
 			defer c.mu.Unlock()
+			if c.sent && c.base != c.r { // it may be in the snapshots
+				return nil, 0, nil, errMissed
+			}
+			c.base = c.r
 			return c.online, c.r.seen, c.r.prepare(c.changes), nil
 		}
 		progress := c.progress

@@ -39,6 +39,10 @@ type policySetup struct {
 
 	extensions []extension.Binding
 	mirror     bool // a third vNIC gets copies of what the sender sends
+
+	uplink    bool // the receiver is behind it
+	qos       *vswitch.QoSConfig
+	bandwidth vswitch.Bandwidth // of the sender
 }
 
 // policyBench is a row whose contestants open makes.
@@ -146,7 +150,15 @@ func (s *scene) policy(name string, p policySetup) (c *contestant, err error) {
 		s.later(func() { h.Close() })
 		g := newGuests(l)
 		var sender *vswitch.VNIC
+		if p.uplink {
+			if err = s.connectUplink(h, g.all[1], p.qos); err != nil {
+				return
+			}
+		}
 		for i, ip := range []netip.Addr{senderIP, receiverIP} {
+			if i == 1 && p.uplink {
+				break
+			}
 			v, e := h.NewVNIC(portName(i), g.all[i], &vswitch.VNICConfig{
 				Switch: switchName, MAC: addr(i),
 				DHCPGuard: p.guards, RouterGuard: p.guards, IPSourceGuard: p.guards, ARPInspection: p.guards,
@@ -158,6 +170,11 @@ func (s *scene) policy(name string, p policySetup) (c *contestant, err error) {
 			}
 			if i == 0 {
 				sender = v
+				shared := v.Config()
+				shared.Bandwidth = p.bandwidth
+				if err = v.SetConfig(shared); err != nil {
+					return
+				}
 			}
 		}
 		if p.mirror {

@@ -7,11 +7,28 @@ import (
 
 	"github.com/hvswitch/hvswitch/ports"
 	"github.com/hvswitch/hvswitch/qos"
+	"github.com/hvswitch/hvswitch/vswitch"
 )
 
 // QoS rows: what it takes to queue a frame and to decide that it is the next.
 
 func qosBenches() (all []*bench) {
+	const fast = qos.HighestRate // nobody has to wait
+	divided := func(name string, q *vswitch.QoSConfig, b vswitch.Bandwidth) *bench {
+		return policyBench("qos/switch/"+name, func(s *scene, c *contest) (err error) {
+			p := policySetup{tuples: guestTuples(), answered: true, uplink: q != nil}
+			if c.limit, err = s.policy("bare forwarding", p); err != nil {
+				return err
+			}
+			p.qos, p.bandwidth = q, b
+			c.ours, err = s.policy("hvswitch", p)
+			return err
+		})
+	}
+	all = append(all,
+		divided("maximum", nil, vswitch.Bandwidth{MaxRate: fast}),
+		divided("minimum", &vswitch.QoSConfig{LinkRate: fast}, vswitch.Bandwidth{MinWeight: 50}),
+		divided("both", &vswitch.QoSConfig{LinkRate: fast}, vswitch.Bandwidth{MinWeight: 50, MaxRate: fast}))
 	for _, classes := range []int{1, 4, 16, 64} {
 		for _, queued := range []int{0, 64} {
 			name := fmt.Sprintf("qos/classes=%d", classes) + choose(queued > 0, "/saturated", "")
@@ -19,6 +36,16 @@ func qosBenches() (all []*bench) {
 		}
 	}
 	return all
+}
+
+// connectUplink makes the switch of a host an external one.
+func (s *scene) connectUplink(h *vswitch.Host, b ports.Backend, q *vswitch.QoSConfig) error {
+	if _, err := h.AddNIC(portName(1), b); err != nil {
+		return err
+	}
+	cfg := h.Switch(switchName).Config()
+	cfg.Type, cfg.Uplink, cfg.QoS = vswitch.External, portName(1), q
+	return h.Switch(switchName).SetConfig(cfg)
 }
 
 // qosScene queues batches of frames, each of the next class, and takes as many out. With queued, so many

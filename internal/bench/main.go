@@ -54,7 +54,7 @@ this switch without extensions.
 
 team, qos, toeplitz and overlay rows: packages that can be used without a switch, with frames of 64 bytes
 in batches of 32 on one core. team: frames cross ports.Pipe, whose one end is a team of two, sent by it or
-received; limit is one pipe alone, and the note says by how much ours is over it. qos: a frame is
+received; limit is two pipes alone, half of the frames in each, and the note says by how much ours is over it. qos: a frame is
 queued by a scheduler and taken out; saturated: 64 frames of each class are always queued; limit is the
 bare copy of 64 bytes. qos/switch: a vNIC with a maximum that it does not reach, or an uplink that divides
 its bandwidth and has enough; limit is the switch without. toeplitz: the hash of a TCP tuple; limit is a look-up of each byte of a tuple that

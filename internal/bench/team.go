@@ -39,7 +39,7 @@ func teamBenches() (all []*bench) {
 // word is the name of a setting as one word of the name of a row.
 func word(s fmt.Stringer) string { return strings.ReplaceAll(strings.ToLower(s.String()), " ", "-") }
 
-// team has frames cross pipes whose near ends are a team, and one pipe alone.
+// team has frames cross pipes whose near ends are a team, and as many pipes alone, each with its part of the frames.
 func (s *scene) team(c *contest, cfg *team.Config, receive bool) error {
 	const members = 2
 	var list []team.Member
@@ -52,29 +52,31 @@ func (s *scene) team(c *contest, cfg *team.Config, receive bool) error {
 		far = append(far, end)
 		list = append(list, team.Member{Name: fmt.Sprint("nic", i), Backend: near, MAC: addr(2000 + i)})
 	}
-	// So that all frames of a batch have room in one of them.
-	bareNear, bareFar, err := ports.Pipe(nil)
-	if err != nil {
-		return err
+	var bareNear, bareFar []*ports.PipeEnd
+	for range members {
+		near, end, err := ports.Pipe(nil)
+		if err != nil {
+			return err
+		}
+		s.later(func() { near.Close() })
+		bareNear, bareFar = append(bareNear, near), append(bareFar, end)
 	}
 	t, err := team.New(list, cfg)
 	if err != nil {
 		return err
 	}
 	s.later(func() { t.Close() })
-	s.later(func() { bareNear.Close() })
-	bare := []*ports.PipeEnd{bareFar}
 	if receive {
 		ways, err := waysInto(t, far)
 		if err != nil {
 			return err
 		}
 		c.ours = perFrame("hvswitch", 1, crossing(ways, allRx(t)))
-		c.limit = perFrame("one pipe", 1, crossing([]way{{bareFar.Tx(0), flowFrames()}}, allRx(bareNear)))
+		c.limit = perFrame("the pipes alone", 1, crossing(split(bareFar), farRx(bareNear)))
 		return nil
 	}
 	c.ours = perFrame("hvswitch", 1, crossing([]way{{t.Tx(0), flowFrames()}}, farRx(far)))
-	c.limit = perFrame("one pipe", 1, crossing([]way{{bareNear.Tx(0), flowFrames()}}, farRx(bare)))
+	c.limit = perFrame("the pipes alone", 1, crossing(split(bareNear), farRx(bareFar)))
 	return nil
 }
 
@@ -82,6 +84,15 @@ func (s *scene) team(c *contest, cfg *team.Config, receive bool) error {
 type way struct {
 	tx     ports.TxQueue
 	frames []*ports.Frame
+}
+
+// split sends a part of the frames by each end.
+func split(ends []*ports.PipeEnd) (ways []way) {
+	all := flowFrames()
+	for i, e := range ends {
+		ways = append(ways, way{e.Tx(0), all[i*len(all)/len(ends) : (i+1)*len(all)/len(ends)]})
+	}
+	return ways
 }
 
 // waysInto finds out from which member the team takes each frame.

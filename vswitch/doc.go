@@ -28,6 +28,10 @@
 // in place of the forwarding database, and so do those that the uplink gets for a provider address. What
 // the overlay makes of them is delivered like other frames (overlay_deliver.go).
 //
+// A vNIC that has sent its maximum bandwidth is not received from for a while (maximum.go). At an uplink that
+// divides its bandwidth, frames that cannot be sent at once wait for their turn (scheduler.go, minimum.go); a
+// worker comes back for both when it is time (alarm.go).
+//
 // A guest is taken to be hostile: its frames are checked on memory it cannot change, what it can make
 // the switch remember is bounded, and a guest that does not receive hurts only itself.
 //

@@ -234,6 +234,7 @@ func (h *Host) queueFailed(q *rxQueue, err error) {
 		return
 	}
 	if q.port.up.Swap(false) {
+		q.port.sw.flushPort(q.port.index)
 		q.port.sw.uplinkChanged(q.port, false)
 	}
 	if errors.Is(err, ports.ErrClosed) {

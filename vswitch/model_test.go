@@ -607,7 +607,7 @@ func (s *setLink) do(c *contest) {
 	} else {
 		cable.far.SetLink(s.up)
 	}
-	c.ref.Ports[s.name].Cable.Down = s.kill || !s.up
+	c.ref.SetLink(s.name, s.up && !s.kill)
 }
 
 // advance lets time pass, in tenths of a second: the switch need not keep time more precisely.

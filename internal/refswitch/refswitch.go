@@ -108,6 +108,15 @@ func New() *Host { return &Host{Switches: map[string]*Switch{}, Ports: map[strin
 // Trunk reports whether the port carries tagged frames.
 func (p *Port) Trunk() bool { return p.VNIC == nil }
 
+// SetLink changes the state of the link of a port. What is behind one that goes down may be reached elsewhere.
+func (h *Host) SetLink(name string, up bool) {
+	p := h.Ports[name]
+	p.Cable.Down = !up
+	if !up && p.Switch != nil {
+		maps.DeleteFunc(p.Switch.Table, func(_ Key, e *Entry) bool { return e.Port == p && !e.Static })
+	}
+}
+
 // connected returns the ports of a switch in the order of their names.
 func (h *Host) connected(s *Switch) []*Port {
 	var l []*Port

@@ -109,7 +109,7 @@ func (s *fdSet) poll() bool {
 			var b [8]byte
 			unix.Read(s.doors, b[:])
 		} else if q := s.queues[e.Fd]; q != nil {
-			s.worker.ring(q)
+			s.worker.list(q)
 		}
 	}
 	return true

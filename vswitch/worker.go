@@ -66,6 +66,7 @@ type worker struct {
 
 	active []*rxQueue
 	alarms alarms
+	rests  uint64 // times it went to sleep, and 1
 	naps   naps
 
 	queues []*rxQueue    // attached; under Host.mu, as what follows
@@ -95,6 +96,7 @@ type rxQueue struct {
 	fdID     int32
 	idle     int         // turns without a frame
 	patience int         // how many of them until it is not polled any more
+	parked   uint64      // worker.rests when it was last left to its descriptor; 0 when it has been served since
 	quiet    int         // times its descriptor was readable in vain
 	thrown   uint64      // frames that it had discarded by then
 	queued   atomic.Bool // in worker.ready or worker.active
@@ -114,6 +116,7 @@ func newWorker(h *Host) *worker {
 		batch: ports.NewBatch(burstSize),
 		wake:  make(chan struct{}, 1),
 		timer: time.NewTimer(time.Hour),
+		rests: 1,
 		done:  make(chan struct{}),
 	}
 	w.timer.Stop()
@@ -176,16 +179,21 @@ func (w *worker) detach(q *rxQueue) bool {
 
 // ring puts a queue on the list of those to be polled and wakes the worker.
 func (w *worker) ring(q *rxQueue) {
-	if q.queued.Swap(true) {
-		return
-	}
-	w.mu.Lock()
-	w.ready = append(w.ready, q)
-	w.hasReady.Store(true)
-	w.mu.Unlock()
-	if w.sleeping.Load() && w.sleeping.CompareAndSwap(true, false) {
+	if w.list(q) && w.sleeping.Load() && w.sleeping.CompareAndSwap(true, false) {
 		w.notify()
 	}
+}
+
+// list puts a queue on the list of those to be polled, and reports whether it was not there.
+func (w *worker) list(q *rxQueue) bool {
+	if q.queued.Swap(true) {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ready = append(w.ready, q)
+	w.hasReady.Store(true)
+	return true
 }
 
 func (w *worker) notify() {
@@ -241,11 +249,11 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 		return false, true
 	}
 	if served {
-		if q.idle > 0 { // it was worth it
+		if q.idle > 0 || q.parked == w.rests { // it was worth it, or would have been
 			q.patience = min(2*q.patience, mostPatience)
 		}
-		q.idle, q.quiet = 0, 0
-		return true, false
+		q.idle, q.quiet, q.parked = 0, 0, 0
+		return true, q.patience == leastPatienceFD && w.park(q)
 	}
 	if q.idle++; q.idle < q.patience {
 		return false, false
@@ -281,6 +289,7 @@ func (w *worker) sleep(atMost time.Duration) {
 		w.sleeping.Store(false)
 		return
 	}
+	w.rests++
 	switch fds := w.fds.Load(); {
 	case fds != nil:
 		fds.wait(atMost)
@@ -316,6 +325,7 @@ func (w *worker) park(q *rxQueue) bool {
 		}
 		return true
 	}
+	q.parked = w.rests
 	w.fds.Load().arm(q, q.pause())
 	return true
 }

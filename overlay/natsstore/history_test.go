@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -137,33 +138,45 @@ func newHost(t *testing.T, s *Store, scope ...overlay.RDID) *host {
 
 // has reports whether the engine has exactly a policy.
 func (h *host) has(t *testing.T, policy []overlay.Change) bool {
+	return len(h.differs(t, policy)) == 0
+}
+
+// differs returns what the engine lacks or should not have.
+func (h *host) differs(t *testing.T, policy []overlay.Change) (list []string) {
 	want, err := overlay.NewEngine(nil)
 	require.NoError(t, err)
 	require.NoError(t, want.Replace(policy))
-	return same(slices.Collect(want.Records()), slices.Collect(h.e.Records())) &&
-		same(slices.Collect(want.Subnets()), slices.Collect(h.e.Subnets())) &&
-		same(slices.Collect(want.CustomerRoutes()), slices.Collect(h.e.CustomerRoutes()))
+	list = difference(list, want.Records(), h.e.Records())
+	list = difference(list, want.Subnets(), h.e.Subnets())
+	return difference(list, want.CustomerRoutes(), h.e.CustomerRoutes())
 }
 
-func same[T comparable](a, b []T) bool {
+func difference[T comparable](list []string, want, got iter.Seq[T]) []string {
 	count := map[T]int{}
-	for _, x := range a {
+	for x := range want {
 		count[x]++
 	}
-	for _, x := range b {
+	for x := range got {
 		count[x]--
 	}
-	for _, n := range count {
-		if n != 0 {
-			return false
+	for x, n := range count {
+		switch {
+		case n > 0:
+			list = append(list, fmt.Sprintf("lacks %+v", x))
+		case n < 0:
+			list = append(list, fmt.Sprintf("has %+v", x))
 		}
 	}
-	return true
+	return list
 }
 
 func (h *host) until(t *testing.T, policy []overlay.Change) {
 	t.Helper()
-	require.Eventually(t, func() bool { return h.has(t, policy) }, long, 5*time.Millisecond)
+	for deadline := time.Now().Add(long); !h.has(t, policy); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			require.Empty(t, h.differs(t, policy), "at revision %d", h.Revision())
+		}
+	}
 }
 
 // Three processes commit, four follow, the server is killed again and again: each host ends with exactly

@@ -11,7 +11,7 @@ import (
 // replica is what a process has of the policy. The lock of its Store guards it.
 type replica struct {
 	domains map[overlay.RDID]*domain
-	where   map[overlay.VSID]overlay.RDID // networks of the subnets in domains
+	where   map[overlay.VSID]overlay.RDID // networks of the subnets in domains, once they are all of one revision
 	session uint64                        // counts them, from 1
 	whole   bool                          // networks that are not in domains have nothing
 	loaded  bool                          // whole, and all snapshots have been taken
@@ -140,20 +140,20 @@ func (r *replica) fetch(d *domain, s *snapshot) error {
 func (r *replica) forget() {
 	for id, d := range r.domains {
 		if d.fetched != 0 && !d.ready {
-			r.leave(d)
-			d = newDomain(id)
-			d.watchers = r.domains[id].watchers
-			r.domains[id] = d
+			r.domains[id] = newDomain(id)
+			r.domains[id].watchers = d.watchers
 		}
 	}
 	r.loaded = r.loaded && r.live
 }
 
-// leave takes a domain out of the index.
-func (r *replica) leave(d *domain) {
-	for v := range d.subnets {
-		if r.where[v] == d.id {
-			delete(r.where, v)
+// locate finds out where subnets are. While domains are of different revisions, one that has moved between
+// them may be in both or in none.
+func (r *replica) locate() {
+	clear(r.where)
+	for id, d := range r.domains {
+		for v := range d.subnets {
+			r.where[v] = id
 		}
 	}
 }

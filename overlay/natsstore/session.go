@@ -83,7 +83,6 @@ func (s *Store) prune() {
 		if len(d.watchers) > 0 {
 			continue
 		}
-		s.r.leave(d)
 		delete(s.r.domains, id)
 	}
 }
@@ -297,6 +296,7 @@ func (n *session) caughtUp(cancel context.CancelFunc) error {
 		d.ready = d.ready || d.fetched != 0
 	}
 	r.live = true
+	r.locate()
 	for w := range n.waiting {
 		w.settle()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"sync"
@@ -11,17 +12,12 @@ import (
 )
 
 const (
-	// atOnce is the number of questions that are asked at the same time. Most of them wait: the first frame
-	// between two hosts is lost while one asks for the MAC of the other, and TCP repeats it after 1 s.
-	atOnce = 256
+	// atOnce is the number of questions that are asked at the same time.
+	atOnce = 64
 
 	// oneTry is how long one connection may take before the next is tried. A guest gives up asking for
 	// a MAC after 3 s.
 	oneTry = 4 * time.Second
-
-	// patienceIfNobody is what a VM waits for an answer that must not come. It is short, as a caller
-	// that arrives late is heard all the same.
-	patienceIfNobody = 300 * time.Millisecond
 )
 
 // question is one of a VM: who is at an address?
@@ -48,7 +44,16 @@ type asker struct {
 	at   netip.Addr
 }
 
-// askAll lets every VM ask at every address.
+// meet lets every VM ask at every address, and tells who reaches whom.
+func (l *lab) meet(ctx context.Context, w io.Writer, r requirement) error {
+	m := l.askAll(ctx, r)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	m.print(w)
+	return m.err()
+}
+
 func (l *lab) askAll(ctx context.Context, r requirement) *matrix {
 	return l.ask(ctx, r, func(*vm, netip.Addr) bool { return true })
 }
@@ -65,7 +70,7 @@ func (l *lab) ask(ctx context.Context, r requirement, asks func(*vm, netip.Addr)
 			if from.vm.has(ca) || !asks(from.vm, ca) {
 				continue
 			}
-			patience := patienceIfNobody
+			patience := r.inVain
 			if slices.ContainsFunc(l.plan.vms, func(v *vm) bool { return v.has(ca) && r.reach(from.vm, v) }) {
 				patience = r.within
 			}

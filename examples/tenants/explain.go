@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/netip"
 	"strings"
-	"time"
 
 	"github.com/hvswitch/hvswitch/overlay"
 	"github.com/hvswitch/hvswitch/ports"
@@ -17,27 +16,6 @@ import (
 func (l *lab) pair() (from, to *vm) {
 	from = l.plan.vms[0]
 	return from, l.first(func(v *vm) bool { return v.in.of == from.in.of && v.in != from.in && v.host != from.host })
-}
-
-// ping tells an operator's pings: between hosts, and in the place of a VM.
-func (l *lab) ping(ctx context.Context, w io.Writer, r requirement) error {
-	ctx, cancel := context.WithTimeout(ctx, r.within)
-	defer cancel()
-	from, to := l.pair()
-	here, there := l.hosts[from.host], l.hosts[to.host]
-	fmt.Fprintf(w, "\nPings, as an operator sends them\n\n")
-	took, err := here.sw.PingPA(ctx, there.pa.Addr())
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(w, "  provider address: %s to %s at %s: %v\n", here.name, there.name, there.pa.Addr(), took.Round(time.Microsecond))
-	for _, ca := range to.cas {
-		if took, err = l.machine(from).vnic.PingCA(ctx, ca.Addr()); err != nil {
-			return err
-		}
-		fmt.Fprintf(w, "  customer address: in place of %s to %s at %s: %v\n", from.name, to.name, ca.Addr(), took.Round(time.Microsecond))
-	}
-	return nil
 }
 
 // explain asks the switches what would become of two frames: one to a VM of the tenant on another host, one to an

@@ -38,7 +38,12 @@ type card struct{ *ports.PipeEnd }
 // Close implements ports.Backend.
 func (card) Close() error { return nil }
 
-const namePort = 7
+const (
+	namePort = 7
+
+	// window is a quarter of what the queues between two VMs hold, so that nothing is lost in them.
+	window = 64 * 1500
+)
 
 func newMachine(v *vm) (*machine, error) {
 	inside, outside, err := ports.Pipe(&ports.PipeConfig{Name: v.name})
@@ -54,6 +59,9 @@ func newMachine(v *vm) (*machine, error) {
 		routers = append(routers, (&overlay.CustomerRoute{Destination: p}).Router())
 	}
 	m.SetRouters(routers...)
+	if err := m.SetWindow(window); err != nil {
+		return nil, errors.Join(err, m.close())
+	}
 	for _, ca := range v.cas {
 		listener, err := m.ListenAt(netip.AddrPortFrom(ca.Addr(), namePort))
 		if err != nil {

@@ -96,19 +96,15 @@ func run(ctx context.Context, w io.Writer, o options, p *plan, r requirement) (e
 	defer func() { err = errors.Join(err, l.close()) }()
 	printPlan(w, p, o.encapsulation)
 
-	if err := l.awaitPolicy(ctx); err != nil {
+	if err := l.awaitPolicy(ctx, l.hosts...); err != nil {
 		return err
 	}
 	l.printRecords(w)
 
-	m := l.askAll(ctx, r)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	m.print(w)
-	different := m.err()
-
-	for _, chapter := range []func(context.Context, io.Writer, requirement) error{l.ping, l.explain, l.move} {
+	var different error
+	for _, chapter := range []func(context.Context, io.Writer, requirement) error{
+		l.pingHosts, l.meet, l.pingVMs, l.explain, l.move,
+	} {
 		different = errors.Join(different, chapter(ctx, w, r))
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -53,7 +53,7 @@ func (l *lab) move(ctx context.Context, w io.Writer, r requirement) (err error) 
 		return wrong(err)
 	}
 	from.follow(l.plan.scope(l.hostIndex(from))) // no longer the network of the VM, if that was its last one
-	if err := l.awaitPolicy(patience); err != nil {
+	if err := l.awaitPolicy(patience, l.hosts...); err != nil {
 		return err
 	}
 
@@ -91,30 +91,24 @@ func (l *lab) migrate(ctx context.Context, m *machine, to *host) (unplugged time
 			return t != m.vm.in.of && !slices.Contains(to.scope, t)
 		}))
 	}
-	if err := l.awaitPolicy(ctx); err != nil {
+	if err := l.awaitPolicy(ctx, to); err != nil {
 		return 0, err
 	}
-	// And the MAC addresses of the hosts that are part of them, as the first frame to each would be lost.
-	for _, v := range l.plan.vms {
-		if peer := l.hosts[v.host]; v.in.of == m.vm.in.of && peer != to {
-			if _, err := to.sw.PingPA(ctx, peer.pa.Addr()); err != nil {
-				return 0, err
-			}
-		}
-	}
-	// The VM is stopped, and goes on elsewhere with the same card. Its records follow: until they have
-	// arrived everywhere, the old host tells who sends to the VM where it is.
+	// The VM is stopped, and goes on elsewhere with the same card as soon as that host has its records: what it
+	// sends would be dropped there before. Hosts that have not got them yet are told by the old host.
 	start := time.Now()
 	if err := m.vnic.Close(); err != nil {
 		return 0, err
 	}
 	m.vm.host = l.hostIndex(to)
-	if err := l.plug(m); err != nil {
+	if _, err := l.store.Commit(ctx, l.records(m.vm)); err != nil {
 		return 0, err
 	}
-	unplugged = time.Since(start)
-	_, err = l.store.Commit(ctx, l.records(m.vm))
-	return unplugged, err
+	if err := l.awaitPolicy(ctx, to); err != nil {
+		return 0, err
+	}
+	err = l.plug(m)
+	return time.Since(start), err
 }
 
 func (l *lab) hostIndex(h *host) int { return slices.Index(l.hosts, h) }

@@ -121,11 +121,12 @@ func (p *plan) scope(host int) (all []*tenant) {
 type requirement struct {
 	groups [][]string    // of VMs that reach one another, and nobody else
 	within time.Duration // what an answer may take; much, as the computer may be busy
+	inVain time.Duration // what a VM waits for an answer that must not come
 }
 
 // tenantsApart requires that the VMs of a tenant reach one another, across subnets and hosts, and no others.
 func (p *plan) tenantsApart() requirement {
-	r := requirement{within: 20 * time.Second}
+	r := requirement{within: 20 * time.Second, inVain: time.Second}
 	for _, t := range p.tenants {
 		var group []string
 		for _, v := range p.vms {

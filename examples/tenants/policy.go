@@ -47,12 +47,12 @@ func (h *host) follow(scope []*tenant) {
 // policyPatience is what the policy may take to arrive.
 const policyPatience = 30 * time.Second
 
-// awaitPolicy waits until each host has the records of the networks that it follows, and no others.
-func (l *lab) awaitPolicy(ctx context.Context) error {
+// awaitPolicy waits until each of some hosts has the records of the networks that it follows, and no others.
+func (l *lab) awaitPolicy(ctx context.Context, hosts ...*host) error {
 	ctx, cancel := context.WithTimeout(ctx, policyPatience)
 	defer cancel()
 	for {
-		err := l.policyDiffers()
+		err := l.policyDiffers(hosts...)
 		if err == nil {
 			return nil
 		}
@@ -65,8 +65,8 @@ func (l *lab) awaitPolicy(ctx context.Context) error {
 }
 
 // policyDiffers says which host has other records than it is to have.
-func (l *lab) policyDiffers() error {
-	for _, h := range l.hosts {
+func (l *lab) policyDiffers(hosts ...*host) error {
+	for _, h := range hosts {
 		want := map[overlay.LookupRecord]bool{}
 		for _, v := range l.plan.vms {
 			if !slices.Contains(h.scope, v.in.of) {

@@ -132,6 +132,19 @@ func (g *Guest) SetRouters(routers ...netip.Addr) {
 	g.stack.SetRouteTable(all)
 }
 
+// SetWindow bounds the bytes that another may send to a TCP connection of the guest before they are read. It
+// is for connections made later. By default the window grows to some MiB, which is more than short queues hold.
+func (g *Guest) SetWindow(bytes int) error {
+	grow := tcpip.TCPModerateReceiveBufferOption(false)
+	size := tcpip.TCPReceiveBufferSizeRangeOption{Min: 1, Default: bytes, Max: bytes}
+	for _, o := range []tcpip.SettableTransportProtocolOption{&grow, &size} {
+		if err := g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("guest %q: window of %d bytes: %s", g.name, bytes, err)
+		}
+	}
+	return nil
+}
+
 func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.Unmap().AsSlice()) }
 
 func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {

@@ -27,6 +27,17 @@ func differences(err error) []string {
 	return strings.Split(err.Error(), "\n")
 }
 
+// newScene returns the lab of a plan, whose hosts have the policy and know each other.
+func newScene(t *testing.T, p *plan) *lab {
+	t.Helper()
+	l, err := newLab(p, overlay.NVGRE, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, l.close()) })
+	require.NoError(t, l.awaitPolicy(t.Context(), l.hosts...))
+	require.NoError(t, l.pingHosts(t.Context(), io.Discard, p.tenantsApart()))
+	return l
+}
+
 // requireFound fails unless a difference starts so; how it was noticed depends on how busy the computer is.
 func requireFound(t *testing.T, found []string, prefix string) {
 	t.Helper()
@@ -34,11 +45,18 @@ func requireFound(t *testing.T, found []string, prefix string) {
 		"no %q in:\n%s", prefix, strings.Join(found, "\n"))
 }
 
+// brief returns what is required, with little patience for what must not come.
+func brief(p *plan) requirement {
+	r := p.tenantsApart()
+	r.inVain = 50 * time.Millisecond
+	return r
+}
+
 // impatient returns what is required of a plan that fails it, so that waiting is in vain where somebody must
 // answer, and is not where nobody must.
 func impatient(p *plan) requirement {
 	r := p.tenantsApart()
-	r.within, r.inVain = 2*time.Second, 3*time.Second
+	r.within, r.inVain = time.Second, 3*time.Second
 	return r
 }
 
@@ -73,7 +91,7 @@ func TestFiveHosts(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	p := newPlan(5)
-	require.NoError(t, run(t.Context(), &out, options{hosts: 5}, p, p.tenantsApart()), "%s", &out)
+	require.NoError(t, run(t.Context(), &out, options{hosts: 5}, p, brief(p)), "%s", &out)
 	for _, want := range []string{
 		"  host2  192.0.2.2/24             2  red, blue       16\n",
 		"  host4  192.0.2.4/24             1  blue             8\n",
@@ -91,7 +109,7 @@ func TestManyVMsAreCounted(t *testing.T) {
 	var out bytes.Buffer
 	p := newPlan(28)
 	require.Len(t, p.vms, 28)
-	require.NoError(t, run(t.Context(), &out, options{hosts: 28}, p, p.tenantsApart()), "%s", &out)
+	require.NoError(t, run(t.Context(), &out, options{hosts: 28}, p, brief(p)), "%s", &out)
 	for _, want := range []string{
 		"  red web   42/42    49/49   0/0       0/0\n",
 		"  blue db   0/0      0/0     49/49     42/42\n",
@@ -135,7 +153,7 @@ func TestTsharkReadsTheProviderNetwork(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "wire.pcapng")
 			p := newPlan(2)
 			var report bytes.Buffer
-			require.NoError(t, run(t.Context(), &report, options{hosts: 2, encapsulation: e, pcap: file}, p, p.tenantsApart()), "%s", &report)
+			require.NoError(t, run(t.Context(), &report, options{hosts: 2, encapsulation: e, pcap: file}, p, brief(p)), "%s", &report)
 			require.Contains(t, report.String(), " frames of the provider network, 0 lost\n")
 
 			inside := 0
@@ -201,7 +219,8 @@ func TestVMInTheWrongNetworkIsFound(t *testing.T) {
 	require.Equal(t, "blue-db2", v.name)
 	require.Equal(t, "red", red.of.name)
 	v.in = red
-	found := differences(run(t.Context(), io.Discard, options{hosts: 2}, p, r))
+	l := newScene(t, p)
+	found := differences(l.askAll(t.Context(), r).err())
 	requireFound(t, found, "red-web1 must not reach blue-db2: ")
 	requireFound(t, found, "red-db2 must not reach blue-db2: ")
 	requireFound(t, found, "blue-web1 must reach blue-db2 at 10.0.1.13: ")
@@ -211,28 +230,23 @@ func TestVMInTheWrongNetworkIsFound(t *testing.T) {
 func TestWrongRecordIsFound(t *testing.T) {
 	t.Parallel()
 	p := newPlan(2)
-	l, err := newLab(p, overlay.NVGRE, nil)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.close()) }()
-	require.NoError(t, l.awaitPolicy(t.Context(), l.hosts...))
+	l := newScene(t, p)
 	v := p.vms[1]
 	wrong := *v
 	wrong.host = 1 - v.host
-	_, err = l.store.Commit(t.Context(), l.records(&wrong))
+	_, err := l.store.Commit(t.Context(), l.records(&wrong))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return l.policyDiffers(l.hosts...) != nil }, 20*time.Second, time.Millisecond)
-	require.ErrorContains(t, l.policyDiffers(l.hosts...), "has a record of 10.0.0.12 in VSID 5001 on 192.0.2.1 that it is not to have")
-	found := differences(l.askAll(t.Context(), impatient(p)).err(v))
+	require.ErrorContains(t, l.policyDiffers(l.hosts...), "12 in VSID 5001 on 192.0.2.1 that it is not to have")
+	r := brief(p)
+	r.within = time.Second
+	found := differences(l.askAll(t.Context(), r).err(v))
 	requireFound(t, found, "red-web1 must reach red-web2 at 10.0.0.12: ")
 }
 
 func TestCutTransferIsFound(t *testing.T) {
 	t.Parallel()
-	p := newPlan(2)
-	l, err := newLab(p, overlay.NVGRE, nil)
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.close()) }()
-	require.NoError(t, l.awaitPolicy(t.Context(), l.hosts...))
+	l := newScene(t, newPlan(2))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	from := l.machines[0]
@@ -254,9 +268,7 @@ func TestInterrupt(t *testing.T) {
 			defer cancel()
 			file := filepath.Join(t.TempDir(), "wire.pcapng")
 			p := newPlan(2)
-			r := p.tenantsApart()
-			r.inVain = 10 * time.Millisecond
-			err := run(ctx, cancelAt{at, cancel}, options{hosts: 2, pcap: file}, p, r)
+			err := run(ctx, cancelAt{at, cancel}, options{hosts: 2, pcap: file}, p, brief(p))
 			require.ErrorIs(t, err, context.Canceled)
 			require.FileExists(t, file)
 			require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, 20*time.Second, 10*time.Millisecond)

@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/link/qdisc/fifo"
 	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
@@ -26,14 +28,14 @@ import (
 	"github.com/hvswitch/hvswitch/ports"
 )
 
-// Guest is a machine with one network card and one address. Its methods may be called from any
+// Guest is a machine with one network card and one address or more. Its methods may be called from any
 // goroutine.
 type Guest struct {
-	name  string
-	addr  netip.Addr
-	proto tcpip.NetworkProtocolNumber
-	link  *link
-	stack *stack.Stack
+	name   string
+	addr   netip.Addr
+	link   *link
+	stack  *stack.Stack
+	routes []tcpip.Route // of its subnets
 }
 
 const (
@@ -45,21 +47,23 @@ const (
 )
 
 // New starts a guest on nic, a card in memory whose queues implement ports.Notifier. The guest sends
-// from mac and has the address of prefix, IPv4 or IPv6, in the subnet of prefix. It owns nic from
-// then on; after an error nic is closed.
-func New(name string, nic ports.Backend, mac ports.MAC, prefix netip.Prefix) (*Guest, error) {
+// from mac and has the address of prefix, IPv4 or IPv6, in the subnet of prefix, and those of more. It
+// owns nic from then on; after an error nic is closed.
+func New(name string, nic ports.Backend, mac ports.MAC, prefix netip.Prefix, more ...netip.Prefix) (*Guest, error) {
 	g := &Guest{name: name, addr: prefix.Addr().Unmap()}
-	if err := g.start(nic, mac, prefix); err != nil {
+	if err := g.start(nic, mac, append([]netip.Prefix{prefix}, more...)); err != nil {
 		return nil, fmt.Errorf("guest %q: %w", name, errors.Join(err, nic.Close()))
 	}
 	return g, nil
 }
 
-func (g *Guest) start(nic ports.Backend, mac ports.MAC, prefix netip.Prefix) error {
-	switch {
-	case !prefix.IsValid():
-		return fmt.Errorf("address %v is not a prefix", prefix)
-	case !mac.IsUnicast():
+func (g *Guest) start(nic ports.Backend, mac ports.MAC, prefixes []netip.Prefix) error {
+	for _, p := range prefixes {
+		if !p.IsValid() {
+			return fmt.Errorf("address %v is not a prefix", p)
+		}
+	}
+	if !mac.IsUnicast() {
 		return fmt.Errorf("MAC %v is not that of one station", mac)
 	}
 	var err error
@@ -67,18 +71,19 @@ func (g *Guest) start(nic ports.Backend, mac ports.MAC, prefix netip.Prefix) err
 		return err
 	}
 	opts := stack.Options{
-		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol},
-		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 		HandleLocal:        true,
 	}
-	g.proto = ipv4.ProtocolNumber
-	if g.addr.Is6() {
-		opts.NetworkProtocols = []stack.NetworkProtocolFactory{ipv6.NewProtocol}
-		opts.TransportProtocols[2] = icmp.NewProtocol6
-		g.proto = ipv6.ProtocolNumber
+	if slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return p.Addr().Unmap().Is4() }) {
+		opts.NetworkProtocols = append(opts.NetworkProtocols, arp.NewProtocol, ipv4.NewProtocol)
+		opts.TransportProtocols = append(opts.TransportProtocols, icmp.NewProtocol4)
+	}
+	if slices.ContainsFunc(prefixes, func(p netip.Prefix) bool { return !p.Addr().Unmap().Is4() }) {
+		opts.NetworkProtocols = append(opts.NetworkProtocols, ipv6.NewProtocol)
+		opts.TransportProtocols = append(opts.TransportProtocols, icmp.NewProtocol6)
 	}
 	g.stack = stack.New(opts)
-	if err := g.configure(prefix); err != nil {
+	if err := g.configure(prefixes); err != nil {
 		g.stack.Destroy()
 		return errors.New(err.String())
 	}
@@ -86,7 +91,7 @@ func (g *Guest) start(nic ports.Backend, mac ports.MAC, prefix netip.Prefix) err
 	return nil
 }
 
-func (g *Guest) configure(prefix netip.Prefix) tcpip.Error {
+func (g *Guest) configure(prefixes []netip.Prefix) tcpip.Error {
 	sack := tcpip.TCPSACKEnabled(true)
 	if err := g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, &sack); err != nil {
 		return err
@@ -96,24 +101,63 @@ func (g *Guest) configure(prefix netip.Prefix) tcpip.Error {
 	if err := g.stack.CreateNICWithOptions(nicID, g.link, nicOpts); err != nil {
 		return err
 	}
-	addr := tcpip.ProtocolAddress{
-		Protocol: g.proto,
-		AddressWithPrefix: tcpip.AddressWithPrefix{
-			Address:   tcpip.AddrFromSlice(g.addr.AsSlice()),
-			PrefixLen: prefix.Bits(),
-		},
+	for _, p := range prefixes {
+		addr := tcpip.ProtocolAddress{
+			Protocol: protocolOf(p.Addr()),
+			AddressWithPrefix: tcpip.AddressWithPrefix{
+				Address:   addressOf(p.Addr()),
+				PrefixLen: p.Bits(),
+			},
+		}
+		if err := g.stack.AddProtocolAddress(nicID, addr, stack.AddressProperties{}); err != nil {
+			return err
+		}
+		g.routes = append(g.routes, tcpip.Route{Destination: addr.AddressWithPrefix.Subnet(), NIC: nicID})
 	}
-	if err := g.stack.AddProtocolAddress(nicID, addr, stack.AddressProperties{}); err != nil {
-		return err
-	}
-	g.stack.SetRouteTable([]tcpip.Route{{Destination: addr.AddressWithPrefix.Subnet(), NIC: nicID}})
+	g.stack.SetRouteTable(g.routes)
 	return nil
+}
+
+// SetRouters makes the guest send what is for other subnets to a router in its own: of each IP version to the
+// first one.
+func (g *Guest) SetRouters(routers ...netip.Addr) {
+	all := slices.Clone(g.routes)
+	for _, r := range routers {
+		everywhere := header.IPv6EmptySubnet
+		if r.Unmap().Is4() {
+			everywhere = header.IPv4EmptySubnet
+		}
+		all = append(all, tcpip.Route{Destination: everywhere, Gateway: addressOf(r), NIC: nicID})
+	}
+	g.stack.SetRouteTable(all)
+}
+
+// SetWindow bounds the bytes that another may send to a TCP connection of the guest before they are read. It
+// is for connections made later. By default the window grows to some MiB, which is more than short queues hold.
+func (g *Guest) SetWindow(bytes int) error {
+	grow := tcpip.TCPModerateReceiveBufferOption(false)
+	size := tcpip.TCPReceiveBufferSizeRangeOption{Min: 1, Default: bytes, Max: bytes}
+	for _, o := range []tcpip.SettableTransportProtocolOption{&grow, &size} {
+		if err := g.stack.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
+			return fmt.Errorf("guest %q: window of %d bytes: %s", g.name, bytes, err)
+		}
+	}
+	return nil
+}
+
+func addressOf(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.Unmap().AsSlice()) }
+
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Unmap().Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
 }
 
 // Name returns the name given to New.
 func (g *Guest) Name() string { return g.name }
 
-// Addr returns the address of the guest.
+// Addr returns the first address of the guest.
 func (g *Guest) Addr() netip.Addr { return g.addr }
 
 // MAC returns the address of the guest's card.

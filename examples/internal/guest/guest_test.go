@@ -67,6 +67,41 @@ func TestGuestsReachEachOther(t *testing.T) {
 	}
 }
 
+// b has both IP versions, and an address of each that a reaches by the router that b is.
+func TestGuestHasManyAddresses(t *testing.T) {
+	pa, pb, err := ports.Pipe(nil)
+	require.NoError(t, err)
+	a, err := New("a", pa, ports.MAC{2, 0, 0, 0, 0, 1}, netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64"))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, a.Close()) })
+	var own []netip.Prefix
+	for _, s := range []string{"fd00::2/64", "10.0.0.2/24", "10.0.5.2/32", "fd00:0:0:5::2/128"} {
+		own = append(own, netip.MustParsePrefix(s))
+	}
+	b, err := New("b", pb, ports.MAC{2, 0, 0, 0, 0, 2}, own[0], own[1:]...)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	require.Equal(t, "fd00::2", b.Addr().String())
+
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	_, err = a.DialContext(ctx, "tcp", "10.0.5.2:7")
+	require.Error(t, err, "no way there yet")
+	a.SetRouters(own[0].Addr(), own[1].Addr())
+	for _, p := range own {
+		at := netip.AddrPortFrom(p.Addr(), 7)
+		_, err := a.Ping(ctx, p.Addr())
+		require.NoError(t, err)
+		l, err := b.ListenAt(at)
+		require.NoError(t, err)
+		c, err := a.DialContext(ctx, "tcp", at.String())
+		require.NoError(t, err)
+		require.Equal(t, at.String(), c.RemoteAddr().String())
+		require.NoError(t, c.Close())
+		require.NoError(t, l.Close())
+	}
+}
+
 func echoTCP(ctx context.Context, t *testing.T, from, to *Guest) {
 	l, err := to.Listen(7)
 	require.NoError(t, err)

@@ -26,11 +26,12 @@ func (g *Guest) Ping(ctx context.Context, addr netip.Addr) (time.Duration, error
 
 func (g *Guest) ping(ctx context.Context, addr netip.Addr) (time.Duration, error) {
 	proto, request, reply := icmp.ProtocolNumber4, byte(header.ICMPv4Echo), byte(header.ICMPv4EchoReply)
-	if g.proto == ipv6.ProtocolNumber {
+	network := protocolOf(addr)
+	if network == ipv6.ProtocolNumber {
 		proto, request, reply = icmp.ProtocolNumber6, byte(header.ICMPv6EchoRequest), byte(header.ICMPv6EchoReply)
 	}
 	var wq waiter.Queue
-	ep, terr := g.stack.NewEndpoint(proto, g.proto, &wq)
+	ep, terr := g.stack.NewEndpoint(proto, network, &wq)
 	if terr != nil {
 		return 0, errors.New(terr.String())
 	}
@@ -38,7 +39,7 @@ func (g *Guest) ping(ctx context.Context, addr netip.Addr) (time.Duration, error
 	entry, ready := waiter.NewChannelEntry(waiter.ReadableEvents | waiter.EventErr | waiter.EventHUp)
 	wq.EventRegister(&entry)
 	defer wq.EventUnregister(&entry)
-	if terr := ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: tcpip.AddrFromSlice(addr.Unmap().AsSlice())}); terr != nil {
+	if terr := ep.Connect(tcpip.FullAddress{NIC: nicID, Addr: addressOf(addr)}); terr != nil {
 		return 0, errors.New(terr.String())
 	}
 

@@ -49,7 +49,7 @@ func TestEverySettingIsReadBack(t *testing.T) {
 			VLAN: vlan.Access(7), IEEEPriorityTag: true, DHCPGuard: true, RouterGuard: true,
 			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/32")}, IPSourceGuard: true, ARPInspection: true,
 			AnyLinkLocal: true, MaxDynamicAddresses: 3, StormLimit: 1000, ACL: policy, ProtectedNetwork: true,
-			Mirror: vswitch.MirrorDestination, MirrorTag: true, PassThrough: true,
+			Mirror: vswitch.MirrorDestination, MirrorTag: true, PassThrough: true, GuestTeam: "bond0",
 			Bandwidth: vswitch.Bandwidth{MinWeight: 7, MaxRate: 1e9, Burst: 1 << 20},
 			RSS:       &vswitch.RSSConfig{Key: make([]byte, 40), Table: []int{0, 0}, Hash: vswitch.RSSTCP4},
 		}

@@ -15,7 +15,7 @@
 //
 // A worker receives a batch of frames from a queue (worker.go) and runs it through the pipeline that
 // was compiled from the settings of the port (pipeline.go): the frames are classified (classify.go) and
-// assigned to VLANs (vlans.go), their sources checked (source.go), guards (guards.go) and the vNIC's
+// assigned to VLANs (vlans.go), their sources checked (source.go, guest_team.go), guards (guards.go) and the vNIC's
 // ACL (access.go) asked, their sources learned (learn.go), their destinations found (forward.go) in
 // the forwarding database (fdb.go). Then they are grouped by destination, given the tag with which they
 // leave and judged by the ACL there, and each group is copied into its destination in one call

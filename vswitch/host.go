@@ -57,6 +57,7 @@ type Host struct {
 	switches map[string]*Switch
 	nics     map[string]*NIC
 	vnics    map[string]*VNIC
+	teams    map[teamKey]*guestTeam
 	macs     *macPool
 	macOwner map[ports.MAC]*VNIC
 	ids      map[string]bool // of switches and vNICs
@@ -101,6 +102,7 @@ func NewHost(cfg *HostConfig) (*Host, error) {
 		switches: map[string]*Switch{},
 		nics:     map[string]*NIC{},
 		vnics:    map[string]*VNIC{},
+		teams:    map[teamKey]*guestTeam{},
 		macs:     newMACPool(c.MACPool),
 		macOwner: map[ports.MAC]*VNIC{},
 		ids:      map[string]bool{},

@@ -53,6 +53,7 @@ func (v *VNIC) PassThrough() []Obstacle {
 	in(kind != vlan.KindUntagged && kind != vlan.KindAccess, "VLAN", "mode %s is not one VLAN", kind)
 	in(c.IEEEPriorityTag, "IEEEPriorityTag", "priorities are kept by the switch")
 	in(c.AllowSpoofing, "AllowSpoofing", "frames for other addresses than that of the vNIC come to the switch")
+	in(c.GuestTeam != "", "GuestTeam", "the guest sends from the addresses of other vNICs")
 	in(c.Hairpin, "Hairpin", "the switch sends frames back")
 	in(c.DHCPGuard, "DHCPGuard", "the switch looks for messages of DHCP servers")
 	in(c.RouterGuard, "RouterGuard", "the switch looks for messages of routers")

@@ -52,6 +52,7 @@ func TestSettingsThatPassThroughAllowsAndThatItDoesNot(t *testing.T) {
 		},
 		"IEEEPriorityTag":     {func(c *vswitch.VNICConfig) { c.IEEEPriorityTag = true }},
 		"AllowSpoofing":       {func(c *vswitch.VNICConfig) { c.AllowSpoofing = true }},
+		"GuestTeam":           {func(c *vswitch.VNICConfig) { c.GuestTeam = "bond0" }},
 		"Hairpin":             {func(c *vswitch.VNICConfig) { c.Hairpin = true }},
 		"DHCPGuard":           {func(c *vswitch.VNICConfig) { c.DHCPGuard = true }},
 		"RouterGuard":         {func(c *vswitch.VNICConfig) { c.RouterGuard = true }},

@@ -25,11 +25,13 @@ func compile(p *portView) []stage {
 		stages = append(stages, stage{"VLAN", admit(&p.vlan, p.keepPriority)})
 	}
 	// The address of a vNIC in its only VLAN is configured, so there is nothing to learn.
-	configured := p.mac != 0 && !p.spoofing
+	configured := p.mac != 0 && !p.spoofing && p.team == nil
 	switch {
 	case p.injected:
 	case configured:
 		stages = append(stages, stage{"source", onlySource(p.mac)})
+	case p.team != nil && !p.spoofing:
+		stages = append(stages, stage{"source", teamSource(p.team)})
 	default:
 		stages = append(stages, stage{"source", validSource})
 	}

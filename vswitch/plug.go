@@ -151,7 +151,7 @@ func (s *Switch) configureMAC(v *portView) {
 // ownVLAN returns the one VLAN in which the port has its address.
 func (p *portView) ownVLAN() (vid uint16, ok bool) {
 	vid, ok = p.vlan.PVID()
-	return vid, ok && p.mac != 0 && !p.trunk() && p.vsid == 0
+	return vid, ok && p.mac != 0 && !p.trunk() && p.vsid == 0 && p.team == nil
 }
 
 // update changes the settings of a port that is plugged in, or with an error nothing.
@@ -197,13 +197,13 @@ func (s *Switch) update(v *portView) error {
 	}
 	s.configureMAC(v)
 	moves := !v.vlan.Equal(old.vlan) || v.vsid != old.vsid
-	if leave || moves || old.spoofing && !v.spoofing {
+	if leave || moves || old.team != v.team || old.spoofing && !v.spoofing {
 		s.host.synchronize()
 	}
 	if leave {
 		old.leaveOverlay()
 	}
-	if moves || old.spoofing && !v.spoofing { // it has no claim to what was learned there
+	if moves || old.team != v.team || old.spoofing && !v.spoofing { // it has no claim to what was learned there
 		s.flushPort(v.index)
 	}
 	s.takeAdded(func(a addedAddress) bool { return a.port == v.index && !v.isIn(a.vid) })

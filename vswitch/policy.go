@@ -28,7 +28,7 @@ func (v *VNIC) newPolicy(c *VNICConfig, mac ports.MAC) (policy, error) {
 		Source: c.IPSourceGuard, Inspect: c.ARPInspection,
 		MAC: mac, Addresses: c.Addresses, AnyLinkLocal: c.AnyLinkLocal,
 	}
-	if c.AllowSpoofing {
+	if c.AllowSpoofing || c.GuestTeam != "" {
 		g.MAC = ports.MAC{}
 	}
 	var err error

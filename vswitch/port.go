@@ -42,6 +42,7 @@ type portView struct {
 	keepPriority bool // of what the port sends
 	priorityTag  bool // tell the port the priority of untagged frames
 	spoofing     bool
+	team         *guestTeam     // that the guest makes of it and others; nil without
 	guard        *guard.Program // nil without guards
 	addresses    *guard.Limit   // of the guest; nil without a limit
 	storm        *guard.Storm   // nil without a limit

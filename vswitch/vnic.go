@@ -49,6 +49,11 @@ type VNICConfig struct {
 	// the address of the vNIC pass.
 	AllowSpoofing bool
 
+	// GuestTeam, if not empty, names a team that the guest makes of this vNIC and of those on the same
+	// switch that name it too: each may send from the addresses of all, and frames to one of these go
+	// where it was used last.
+	GuestTeam string
+
 	// BlockUnknownUnicast keeps frames to addresses that the switch does not know away from the
 	// vNIC.
 	BlockUnknownUnicast bool
@@ -165,9 +170,11 @@ func (h *Host) NewVNIC(name string, b ports.Backend, cfg *VNICConfig) (*VNIC, er
 	}
 	if v.policy, err = v.newPolicy(&c, mac); err == nil {
 		v.cfg, v.mac = c, mac
+		h.regroup(&c, v)
 		err = v.connect()
 	}
 	if err != nil {
+		h.regroup(&c, nil)
 		v.releaseMAC(mac)
 		delete(h.ids, c.ID)
 		return nil, err
@@ -222,6 +229,9 @@ func (v *VNIC) check(c *VNICConfig) error {
 	if err := v.checkOverlay(c); err != nil {
 		return err
 	}
+	if err := v.checkTeam(c); err != nil {
+		return err
+	}
 	joins := c.Management && (!v.cfg.Management || c.Switch != v.cfg.Switch)
 	if s := h.switches[c.Switch]; s != nil && joins && s.cfg.Type == Private {
 		return fmt.Errorf("switch %q: management vNIC %q: a private switch has none: %w", s.name, v.name, ErrInvalid)
@@ -259,6 +269,7 @@ func (v *VNIC) view(p *port) *portView {
 		keepPriority: v.cfg.IEEEPriorityTag,
 		priorityTag:  v.cfg.IEEEPriorityTag,
 		spoofing:     v.cfg.AllowSpoofing,
+		team:         v.host.teamOf(&v.cfg),
 		blockUnknown: v.cfg.BlockUnknownUnicast,
 		hairpin:      v.cfg.Hairpin,
 		maxAddresses: v.cfg.MaxAddresses,
@@ -383,6 +394,8 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 	policy, err := v.newPolicy(&c, v.mac)
 	if err == nil {
 		v.cfg, v.policy = c, policy
+		h.regroup(&oldCfg, nil)
+		h.regroup(&c, nil)
 		err = v.apply(oldCfg)
 	}
 	if err != nil {
@@ -390,6 +403,8 @@ func (v *VNIC) SetConfig(c VNICConfig) error {
 			v.releaseMAC(v.mac)
 		}
 		v.cfg, v.mac, v.policy = oldCfg, oldMAC, oldPolicy
+		h.regroup(&c, nil)
+		h.regroup(&oldCfg, nil)
 		if v.port == nil {
 			v.cfg.ExtensionState = v.saved
 			v.connect()
@@ -446,6 +461,7 @@ func (v *VNIC) delete() error {
 	v.deleted = true
 	v.releaseMAC(v.mac)
 	delete(v.host.vnics, v.name)
+	v.host.regroup(&v.cfg, nil)
 	delete(v.host.ids, v.cfg.ID)
 	v.host.log.Info("vNIC deleted", "vnic", v.name)
 	return v.backend.Close()

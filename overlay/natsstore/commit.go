@@ -58,6 +58,7 @@ type commit struct {
 	id      uint64
 	base    *replica // that the transaction was made from
 	sent    bool     // and not refused
+	at      uint64   // the number after which it was sent last
 
 	conflicts int
 }
@@ -102,9 +103,11 @@ func (c *commit) run() (revision uint64, err error) {
 		if err != nil {
 			return 0, err
 		}
+		doubt := c.sent && c.at == after // the one sent before may be what is in the way now
+		c.at = after
 		at, err := c.publish(online, c.subject(t), parts, after)
 		if isConflict(err) {
-			at, c.sent = after+1, false
+			at, c.sent = after+1, doubt
 			if c.conflicts++; c.conflicts < patience {
 				err = nil
 			} else {

@@ -44,16 +44,13 @@ func TestSubnetsOfSnapshotsOfDifferentAges(t *testing.T) {
 			require.NoError(t, s.r.fetch(s.r.domains[id], e))
 		}
 		s.r.loaded = true
-		n := &session{Store: s, ctx: t.Context(), until: at}
+		n := &session{Store: s, ctx: t.Context()}
 		for i, made := range made {
-			require.NoError(t, n.caughtUp(nil))
-			require.Nil(t, s.online)
 			m := mark{uint64(i + 1), uint64(i + 1)}
 			require.NoError(t, s.r.check(made, m))
 			s.r.apply(made, m)
-			s.r.seen = m.seq
 		}
-		require.NoError(t, n.caughtUp(func() {}))
+		require.NoError(t, n.show(func() {}))
 		require.NotNil(t, s.online)
 		for _, changes := range [][]overlay.Change{
 			{record(5001, 4, 1)}, {{Record: record(5001, 1, 1).Record, Delete: true}}, {{Subnet: subnet(5001, blue).Subnet, Delete: true}},

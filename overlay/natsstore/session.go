@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -18,6 +19,7 @@ const (
 	heartbeat = 5 * time.Second
 	expiry    = 30 * time.Second // of a request for messages
 	idle      = 2 * time.Minute  // after which the server forgets a consumer
+	stall     = 10 * time.Second // without a message while there should be some
 
 	// maxFetch is how many messages are on their way at a time.
 	maxFetch = 128
@@ -28,6 +30,9 @@ var (
 	errAgain = errors.New("other networks are to be followed")
 	errLost  = errors.New("messages were lost on the way")
 )
+
+// errStalled says that messages which the server has announced have not come.
+var errStalled = errors.New("the log does not go on")
 
 // run follows the log until the store is closed.
 func (s *Store) run() {
@@ -93,6 +98,7 @@ type session struct {
 	ctx     context.Context
 	log     jetstream.Stream
 	start   uint64 // sequence number of the log to begin at
+	shown   bool   // what was taken, to watchers and committers
 	pending uint64 // messages to take before the replica is as far as the log was
 	until   uint64 // sequence number to have seen before that
 	end     uint64 // that of the log, if its last message is not there any more
@@ -119,6 +125,12 @@ func (s *Store) follow() error {
 	if err != nil {
 		return err
 	}
+	return n.read(c, cancel)
+}
+
+// read takes messages of the log until the session ends; cancel ends it.
+func (n *session) read(c jetstream.Consumer, cancel context.CancelFunc) error {
+	s, ctx := n.Store, n.ctx
 	name := c.CachedInfo().Name
 	defer func() { // the server would see that it is idle, but later
 		if s.nc.IsConnected() {
@@ -133,15 +145,25 @@ func (s *Store) follow() error {
 	}
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
+	var stalled atomic.Bool
+	watchdog := time.AfterFunc(stall, func() { stalled.Store(true); cancel() })
+	defer watchdog.Stop()
 	for next := uint64(1); ; next++ {
 		if err := n.caughtUp(cancel); err != nil {
 			return err
+		}
+		if n.shown {
+			watchdog.Stop()
+		} else {
+			watchdog.Reset(stall)
 		}
 		msg, err := messages.Next()
 		if err != nil {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			switch {
+			case stalled.Load():
+				return fmt.Errorf("%w: at %d, with %d messages more and %d to be seen", errStalled, s.r.seen, n.pending, n.until)
 			case s.more():
 				return errAgain
 			case ctx.Err() != nil:
@@ -156,9 +178,16 @@ func (s *Store) follow() error {
 		if m.Sequence.Consumer != next {
 			return errLost
 		}
+		n.pending = min(n.pending-min(n.pending, 1), m.NumPending) // less if the log was cut meanwhile
 		err = n.take(msg.Data(), m.Sequence.Stream)
-		if errors.Is(err, errCut) {
+		switch {
+		case errors.Is(err, errCut):
 			err = n.suspect(m.Sequence.Stream)
+		case errors.Is(err, errForged): // unless what it follows was cut
+			forged := err
+			if err = n.uncut(); err == nil {
+				n.refuse(m.Sequence.Stream, forged)
+			}
 		}
 		if err != nil {
 			return err
@@ -197,8 +226,11 @@ func (n *session) open() (err error) {
 		n.start = first
 	}
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.r.seen, n.turn = n.start-1, turn{}
-	n.mu.Unlock()
+	if n.start == first { // what comes may be older than the newest cut that was read
+		n.r.cut = 0
+	}
 	return nil
 }
 
@@ -285,11 +317,37 @@ func (s *Store) more() bool {
 // caughtUp shows watchers and committers what has been taken, once it is as far as the log was.
 func (n *session) caughtUp(cancel context.CancelFunc) error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	r := n.r
-	if n.online != nil || n.pending > 0 || r.seen < n.until {
+	done := n.pending == 0 && n.r.seen >= n.until
+	n.mu.Unlock()
+	if n.shown || !done {
 		return nil
 	}
+	if err := n.uncut(); err != nil {
+		return err
+	}
+	n.shown = true
+	return n.show(cancel)
+}
+
+// uncut returns an error if the log was cut further than it was read.
+func (n *session) uncut() error {
+	info, err := n.log.Info(n.ctx)
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if read := max(n.r.cut, n.start-1); info.State.FirstSeq > read+1 {
+		return fmt.Errorf("%w: the log was cut at %d, it was read from %d on", errMissed, info.State.FirstSeq-1, n.start)
+	}
+	return nil
+}
+
+// show makes what has been taken visible.
+func (n *session) show(cancel context.CancelFunc) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	r := n.r
 	r.seen = max(r.seen, n.end)
 	r.revision = max(r.revision, r.fetched)
 	for _, d := range r.domains {
@@ -318,7 +376,6 @@ func (n *session) refuse(seq uint64, err error) {
 func (n *session) take(data []byte, seq uint64) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pending -= min(n.pending, 1)
 	n.r.seen = seq
 	n.size += len(data)
 	defer n.moved()
@@ -355,7 +412,7 @@ func (n *session) take(data []byte, seq uint64) error {
 	t, err := decodeTransaction(payload)
 	if err == nil {
 		err = n.r.check(t, mark{seq, m.id})
-		if errors.Is(err, errMissed) || errors.Is(err, errCopies) {
+		if errors.Is(err, errMissed) || errors.Is(err, errCopies) || errors.Is(err, errForged) && !n.shown {
 			return err
 		}
 	}

@@ -50,7 +50,7 @@ const (
 	DropTunnelMTU       // longer than what the provider network carries
 	DropUnresolved      // the next hop in the provider network is not known yet
 	DropNoProvider      // no provider address of the host leads there
-	DropAnswered        // a question that was answered here, or needs no answer
+	DropAnswered        // a question that was answered here, or a message between hosts that needs no answer
 	DropReserved        // to 01-80-C2-00-00-00 … 0F, which bridges do not forward (IEEE 802.1Q table 8-1)
 	DropNoDestination   // no port to send it to
 	DropSamePort        // the destination is where it came from

@@ -246,4 +246,5 @@ var overlayDrops = [...]DropReason{
 	overlay.DropSelf:            DropSamePort,
 	overlay.DropAnswered:        DropAnswered,
 	overlay.DropNoMember:        DropNoDestination,
+	overlay.DropControl:         DropAnswered,
 }

@@ -24,7 +24,8 @@ type Bandwidth struct {
 	Burst int
 }
 
-// QoSConfig says how the uplink of an external switch divides its bandwidth.
+// QoSConfig says how the uplink of an external switch divides its bandwidth. Frames that need not wait are sent at
+// once; the others are copied, and wait for their turn. All leave by the first transmit queue of the NIC.
 type QoSConfig struct {
 	// Mode is that of all minimums: by weight, or absolute.
 	Mode qos.Mode

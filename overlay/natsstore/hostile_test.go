@@ -114,6 +114,7 @@ func TestHostileMessages(t *testing.T) {
 
 // A message of a later version cannot be left out: those who do not understand it stop there.
 func TestNewerVersion(t *testing.T) {
+	t.Parallel()
 	s := open(t, nil)
 	x := newHost(t, s, red)
 	policy := []overlay.Change{subnet(5001, red), record(5001, 1, 1)}

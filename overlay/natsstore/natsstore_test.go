@@ -62,7 +62,7 @@ func openPair(t *testing.T, o *Options) *pair {
 
 // Watch waits until the other process is as far.
 func (p *pair) Watch(ctx context.Context, scope ...overlay.RDID) (store.Watcher, error) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(long)
 	for !p.level() && time.Now().Before(deadline) {
 		time.Sleep(time.Millisecond)
 	}

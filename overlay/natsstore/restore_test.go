@@ -128,6 +128,7 @@ func TestRestoredFromAnOlderCopy(t *testing.T) {
 // The stream is restored from an older copy, the bucket is not: nothing is taken from such a store, and
 // nothing is committed to it.
 func TestHalfRestored(t *testing.T) {
+	t.Parallel()
 	p := newProcess(t)
 	s := connect(t, p.url(), 4)
 	x := newHost(t, s, red)

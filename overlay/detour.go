@@ -65,6 +65,37 @@ func (e *Engine) detour(now time.Duration, vsid VSID, mac uint64, from, to netip
 	return changed
 }
 
+// back ends the detour of a VM that is heard from where the policy says it is: when a VM moves, its new host may
+// have sent those who knew already back to the old one.
+func (w *Worker) back(rec *entry, e *Encapsulated) {
+	if w.notes == nil && w.e.obeyed[tellerOf(e.Src)].take(w.now) {
+		w.e.endDetour(rec.id(), rec.mac, e.Src)
+	}
+}
+
+// endDetour brings back what the policy says about the records of a MAC address if that is a provider address.
+func (e *Engine) endDetour(vsid VSID, mac uint64, pa netip.Addr) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.w.detours) == 0 {
+		return
+	}
+	s := *e.snap.Load()
+	ed, changed := new(edit), false
+	for _, r := range s.recordsOf(vsid, mac) {
+		c := Change{Record: &r}
+		k := c.Key()
+		if d, ok := e.w.detours[k]; ok && d.policy.PA == pa {
+			e.w.putRecord(e, &s, ed, &d.policy)
+			delete(e.w.detours, k)
+			changed = true
+		}
+	}
+	if changed {
+		e.publish(&s, ed)
+	}
+}
+
 // recordsOf returns all records of a MAC address.
 func (s *snapshot) recordsOf(vsid VSID, mac uint64) (all []LookupRecord) {
 	h := hashMAC(uint32(vsid), mac)

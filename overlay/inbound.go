@@ -131,6 +131,7 @@ func (w *Worker) from(b []byte, h *header.Header, sub *subnet, m *members, src p
 			return false
 		}
 	} else if !w.lives(rec, e) {
+		w.back(rec, e)
 		return false
 	}
 	return w.owns(b, h, rec, sub)
@@ -186,7 +187,11 @@ func (w *Worker) routedFrom(b []byte, h *header.Header, sub *subnet, e *Encapsul
 		if rec == nil && in.Learning && w.hostOf(sub, e) != nil && w.take(&w.e.inquiries) {
 			w.inquire(in, a, local)
 		}
-		return rec != nil && w.lives(rec, e)
+		if rec == nil || w.lives(rec, e) {
+			return rec != nil
+		}
+		w.back(rec, e)
+		return false
 	}
 	for _, g := range d.gateways {
 		if wildcard(g.hop) == wildcard(a) && w.within(g.vsid, sub) {

@@ -29,7 +29,8 @@ import (
 //
 // A host obeys only the one that the records in force send it to, and only about frames of its own: such
 // a message changes where the VM with that MAC address is in that subnet, until the policy says something
-// about its records, or some time has passed; see Engine.detour. VMs cannot make them: a frame of a VM
+// about its records, the VM is heard from where the policy says it is, or some time has passed; see
+// Engine.detour. VMs cannot make them: a frame of a VM
 // that looks like one, from a provider address of its own host, is dropped as DropSource.
 const (
 	controlTTL = 128

@@ -122,6 +122,32 @@ func TestRedirect(t *testing.T) {
 }
 
 // The bytes of a message are those of [MS-NVGREE], section 2.2.
+// The new host of a VM gets the policy last, and sends who knows it already back to the old one.
+func TestRedirectOfAHostThatKnowsLess(t *testing.T) {
+	for _, routed := range []bool{false, true} {
+		s := newMoved(t, NVGRE, v4PAs...)
+		other := s.put(0, 9, 5002, mac(9), "10.0.1.19")
+		s.put(2, 8, 5001, mac(8), "10.0.0.18")
+		s.send(0, other, packet{src: mac(9), dst: routerOfVSID(5002), from: addr("10.0.1.19"), to: addr("10.0.0.18"), payload: 3}.frame(t))
+		now := []Change{s.record(2, 5001, mac(2), "10.0.0.12"), s.record(2, 5001, mac(2), "10.0.0.22")}
+		s.old.Close()
+		require.NoError(t, s.hosts[0].e.Apply(now))
+		require.Equal(t, 1, s.drops(DropControl, func() { s.send(0, s.p, s.frame()) }))
+		require.Equal(t, s.hosts[1].pa.String(), s.where())
+
+		s.move(2)
+		f := packet{src: mac(2), dst: mac(1), from: addr("10.0.0.12"), to: addr("10.0.0.11"), payload: 3}
+		if routed {
+			f.dst, f.to = routerOfVSID(5001), addr("10.0.1.19")
+		}
+		s.send(2, s.there, f.frame(t)) // asks for the next hop
+		s.send(2, s.there, f.frame(t))
+		require.Equal(t, s.hosts[2].pa.String(), s.where(), "as the policy says, since it is heard from there")
+		require.Len(t, s.send(2, s.there, f.frame(t)), 1)
+		require.Len(t, s.send(0, s.p, s.frame()), 1)
+	}
+}
+
 func TestRedirectMessage(t *testing.T) {
 	message := func(pas []string, told ...int) []byte {
 		s := newMoved(t, NVGRE, pas...)

@@ -14,22 +14,27 @@ import (
 // poller, so that a sleeping worker occupies no thread. Each descriptor is waited for once
 // (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
 type fdSet struct {
-	epoll  int
-	file   *os.File
-	conn   syscall.RawConn
-	doors  int // eventfd
-	worker *worker
-	try    func(uintptr) bool // poll, as conn.Read wants it
-	events [64]unix.EpollEvent
-
-	limited bool // a deadline is set
+	epoll   int
+	file    *os.File
+	conn    syscall.RawConn
+	doors   int // eventfd
+	timer   int // timerfd, as the runtime's timers are late by up to a millisecond
+	worker  *worker
+	try     func(uintptr) bool // poll, as conn.Read wants it
+	events  [64]unix.EpollEvent
+	limited bool // the timer is set
 
 	mu     sync.Mutex
 	queues map[int32]*rxQueue
 	nextID int32
 }
 
-const doorsID = 0
+// Numbers of descriptors that are of no queue.
+const (
+	doorsID = iota
+	timerID
+	firstID
+)
 
 func newFDSet(w *worker) (*fdSet, error) {
 	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -41,9 +46,18 @@ func newFDSet(w *worker) (*fdSet, error) {
 		unix.Close(ep)
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
-	s := &fdSet{epoll: ep, doors: ev, worker: w, queues: map[int32]*rxQueue{}, nextID: doorsID + 1}
+	tm, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		unix.Close(ep)
+		unix.Close(ev)
+		return nil, fmt.Errorf("timerfd: %w", err)
+	}
+	s := &fdSet{epoll: ep, doors: ev, timer: tm, worker: w, queues: map[int32]*rxQueue{}, nextID: firstID}
 	s.try = func(uintptr) bool { return s.poll() }
 	err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: doorsID})
+	if err == nil {
+		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, tm, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: timerID})
+	}
 	if err == nil {
 		err = unix.SetNonblock(ep, true)
 	}
@@ -54,6 +68,7 @@ func newFDSet(w *worker) (*fdSet, error) {
 	if err != nil {
 		unix.Close(ep)
 		unix.Close(ev)
+		unix.Close(tm)
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 	return s, nil
@@ -105,11 +120,16 @@ func (s *fdSet) poll() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.events[:n] {
-		if e.Fd == doorsID {
+		switch e.Fd {
+		case doorsID:
 			var b [8]byte
 			unix.Read(s.doors, b[:])
-		} else if q := s.queues[e.Fd]; q != nil {
-			s.worker.list(q)
+		case timerID:
+			s.set(0)
+		default:
+			if q := s.queues[e.Fd]; q != nil {
+				s.worker.list(q)
+			}
 		}
 	}
 	return true
@@ -117,14 +137,16 @@ func (s *fdSet) poll() bool {
 
 // wait waits until a descriptor is readable or wake is called, or for a while unless that is 0.
 func (s *fdSet) wait(atMost time.Duration) {
-	if atMost > 0 {
-		s.file.SetReadDeadline(time.Now().Add(atMost))
-		s.limited = true
-	} else if s.limited {
-		s.file.SetReadDeadline(time.Time{})
-		s.limited = false
+	if atMost > 0 || s.limited {
+		s.set(atMost)
 	}
 	s.conn.Read(s.try)
+}
+
+// set makes the timer wake whoever waits, after a while, or not at all when that is 0.
+func (s *fdSet) set(after time.Duration) {
+	s.limited = after > 0
+	unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}, nil)
 }
 
 func (s *fdSet) wake() {
@@ -135,4 +157,5 @@ func (s *fdSet) wake() {
 func (s *fdSet) close() {
 	s.file.Close()
 	unix.Close(s.doors)
+	unix.Close(s.timer)
 }

@@ -57,7 +57,7 @@ func sends(wire *guest, seconds int, guests ...*guest) (rates []float64) {
 
 func TestWeightsShareTheUplinkOfRealGuests(t *testing.T) {
 	needs(t, "iperf3", "ping")
-	const rate = 200e6
+	const rate = 500e6
 	wire, vm := newGuestsBehind(t, rate, 20, 50, 30, 10)
 	idle := ping(vm[3], wire)
 	var got, busy []float64
@@ -71,12 +71,12 @@ func TestWeightsShareTheUplinkOfRealGuests(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("weights 20, 50, 30 of 200 Mbit/s: %.1f, %.1f, %.1f %% of the %.0f Mbit/s that arrived",
+	t.Logf("weights 20, 50, 30 of 500 Mbit/s: %.1f, %.1f, %.1f %% of the %.0f Mbit/s that arrived",
 		100*got[0]/sum, 100*got[1]/sum, 100*got[2]/sum, sum/1e6)
 	t.Logf("ping: p50 %.2f ms, p99 %.2f ms; on the idle link %.2f and %.2f ms",
 		busy[len(busy)/2], busy[len(busy)*99/100], idle[len(idle)/2], idle[len(idle)*99/100])
 	require.Less(t, sum, 1.05*rate)
-	require.Greater(t, sum, 0.5*rate)
+	require.Greater(t, sum, 0.25*rate)
 	for i, want := range []float64{20, 50, 30} {
 		require.InDelta(t, want, 100*got[i]/sum, 8)
 	}

@@ -66,7 +66,6 @@ type worker struct {
 
 	active []*rxQueue
 	alarms alarms
-	rests  uint64 // times it went to sleep, and 1
 	naps   naps
 
 	queues []*rxQueue    // attached; under Host.mu, as what follows
@@ -96,7 +95,6 @@ type rxQueue struct {
 	fdID     int32
 	idle     int         // turns without a frame
 	patience int         // how many of them until it is not polled any more
-	parked   uint64      // worker.rests when it was last left to its descriptor; 0 when it has been served since
 	quiet    int         // times its descriptor was readable in vain
 	thrown   uint64      // frames that it had discarded by then
 	queued   atomic.Bool // in worker.ready or worker.active
@@ -116,7 +114,6 @@ func newWorker(h *Host) *worker {
 		batch: ports.NewBatch(burstSize),
 		wake:  make(chan struct{}, 1),
 		timer: time.NewTimer(time.Hour),
-		rests: 1,
 		done:  make(chan struct{}),
 	}
 	w.timer.Stop()
@@ -249,11 +246,11 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 		return false, true
 	}
 	if served {
-		if q.idle > 0 || q.parked == w.rests { // it was worth it, or would have been
+		if q.idle > 0 { // it was worth it
 			q.patience = min(2*q.patience, mostPatience)
 		}
-		q.idle, q.quiet, q.parked = 0, 0, 0
-		return true, q.patience == leastPatienceFD && w.park(q)
+		q.idle, q.quiet = 0, 0
+		return true, false
 	}
 	if q.idle++; q.idle < q.patience {
 		return false, false
@@ -289,7 +286,6 @@ func (w *worker) sleep(atMost time.Duration) {
 		w.sleeping.Store(false)
 		return
 	}
-	w.rests++
 	switch fds := w.fds.Load(); {
 	case fds != nil:
 		fds.wait(atMost)
@@ -325,7 +321,6 @@ func (w *worker) park(q *rxQueue) bool {
 		}
 		return true
 	}
-	q.parked = w.rests
 	w.fds.Load().arm(q, q.pause())
 	return true
 }

@@ -74,7 +74,7 @@ func (c *Class[T]) configure(cfg ClassConfig, now time.Duration) {
 
 	burst := cfg.Burst
 	if burst == 0 {
-		burst = burstFor(cfg.MaxRate, burstParts)
+		burst = DefaultBurst(cfg.MaxRate)
 	}
 	if cfg.MaxRate != 0 && c.limited {
 		c.bucket.Set(cfg.MaxRate, burst, now)

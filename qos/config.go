@@ -157,6 +157,10 @@ func (c *ClassConfig) wrong(field string, value any, reason string) error {
 // minimum returns the guarantee in the unit of the mode.
 func (c *ClassConfig) minimum() uint64 { return max(uint64(c.MinWeight), c.MinRate) }
 
+// DefaultBurst returns the burst of a class with that maximum, in bit/s, that is not given another: what it lets through
+// in 5 ms, in bytes.
+func DefaultBurst(rate uint64) int { return burstFor(rate, burstParts) }
+
 // burstFor returns what rate lets through in a time in which 1 s is one per parts, at least a byte.
 func burstFor(rate, parts uint64) int { return int(min(max(rate/8/parts, 1), MaxBurst)) }
 

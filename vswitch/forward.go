@@ -7,6 +7,9 @@ const touchBuckets = 1 << 13
 // reservedGroup is 01-80-C2-00-00-00 as loaded, without the low nibble of its last octet.
 const reservedGroup = 0x00_00_00_c2_80_01
 
+// reserved reports whether the destination is one that bridges do not forward to.
+func (m *meta) reserved() bool { return m.dst&^(0xf<<40) == reservedGroup }
+
 // forward decides where each frame goes: one port, every port of its VLAN, or none.
 func forward(b *burst) {
 	f := b.sw.fdb
@@ -27,7 +30,7 @@ func forward(b *burst) {
 			continue
 		}
 		if m.dst&groupBit != 0 {
-			if m.dst&^(0xf<<40) == reservedGroup {
+			if m.reserved() {
 				m.drop = DropReserved
 				continue
 			}

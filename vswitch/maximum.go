@@ -16,23 +16,18 @@ type maximum struct {
 	longest int // frame that was seen, bytes on the wire
 }
 
-const (
-	// maximumParts is the part of a second for which a vNIC may send at once if not said otherwise.
-	maximumParts = 200
-
-	// longestPause bounds how long a queue is left alone at once, so that a change is seen.
-	longestPause = 100 * time.Millisecond
-)
+// longestPause bounds how long a queue is left alone at once, so that a change is seen.
+const longestPause = 100 * time.Millisecond
 
 func newMaximum(b Bandwidth) *maximum {
 	if b.MaxRate == 0 {
 		return nil
 	}
-	burst := uint64(b.Burst)
+	burst := b.Burst
 	if burst == 0 {
-		burst = min(max(b.MaxRate/8/maximumParts, 1), qos.MaxBurst)
+		burst = qos.DefaultBurst(b.MaxRate)
 	}
-	return &maximum{bucket: qos.NewBucket(b.MaxRate, int(burst)), burst: int(burst), longest: qos.WireBytes(maxEther, 0, 0)}
+	return &maximum{bucket: qos.NewBucket(b.MaxRate, burst), burst: burst, longest: qos.WireBytes(maxEther, 0, 0)}
 }
 
 const maxEther = etherHeader + 1500

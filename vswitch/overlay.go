@@ -205,9 +205,6 @@ func limitGroups(l *guard.Storm) func(*burst) {
 	}
 }
 
-// reserved reports whether the destination is one that bridges do not forward to.
-func (m *meta) reserved() bool { return m.dst&^(0xf<<40) == reservedGroup }
-
 // isolation is the isolation ID that an ACL at a port sees.
 func (p *portView) isolation(m *meta) uint32 {
 	if p.vsid != 0 {

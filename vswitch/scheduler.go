@@ -51,11 +51,9 @@ const (
 	keptShort = 4096
 	keptLong  = 64
 
-	// leastWait is how long at least, so that several frames are sent at once.
+	// leastWait is after how long a worker comes back at the earliest, so that several frames are sent at once, and a
+	// backend that took no more has had time.
 	leastWait = 50 * time.Microsecond
-
-	// retryTime is how long a backend that took no more is left alone.
-	retryTime = 50 * time.Microsecond
 )
 
 // newScheduler makes the scheduler for an uplink, which nothing passes before the port is in a snapshot.
@@ -175,7 +173,7 @@ func (d *scheduler) schedule(w *worker) {
 	}
 	after, any := d.queue.Next(w.clock)
 	if len(d.turn) > 0 {
-		after, any = retryTime, true
+		after, any = 0, true
 	}
 	if any {
 		d.set = true

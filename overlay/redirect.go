@@ -143,15 +143,7 @@ func controlSum(f *ports.Frame, h *header.Header) bool {
 		n = int(binary.BigEndian.Uint16(b[h.L3+4:])) + ipv6Len - int(h.L4-h.L3)
 		s.AddPseudo(b[h.L3+8:h.L3+40], header.ICMPv6, uint32(n))
 	}
-	part := b[h.L4:]
-	part = part[:min(len(part), n)]
-	s.Add(part)
-	n -= len(part)
-	for _, seg := range f.Body() {
-		seg = seg[:min(len(seg), n)]
-		s.Add(seg)
-		n -= len(seg)
-	}
+	addRest(&s, b[h.L4:], f, n)
 	return s.Checksum() == 0
 }
 

@@ -274,13 +274,18 @@ func sumOf(f *ports.Frame, addrs, udp []byte) uint16 {
 	n := int(binary.BigEndian.Uint16(udp[4:]))
 	var s checksum.Sum
 	s.AddPseudo(addrs, protoUDP, uint32(n))
-	udp = udp[:min(len(udp), n)]
-	s.Add(udp)
-	n -= len(udp)
+	addRest(&s, udp, f, n)
+	return s.Checksum()
+}
+
+// addRest adds n bytes of f to a sum, which begin with rest, the end of its head.
+func addRest(s *checksum.Sum, rest []byte, f *ports.Frame, n int) {
+	rest = rest[:min(len(rest), n)]
+	s.Add(rest)
+	n -= len(rest)
 	for _, seg := range f.Body() {
 		seg = seg[:min(len(seg), n)]
 		s.Add(seg)
 		n -= len(seg)
 	}
-	return s.Checksum()
 }

@@ -14,13 +14,17 @@ type radixNode[T any] struct {
 	value []T
 }
 
-const radixLevels = 4
+const (
+	radixBits   = 6
+	radixFanout = 1 << radixBits
+	radixLevels = 4
+)
 
 // get returns the value of a number, or the zero value.
 func (r *radix[T]) get(k uint32) (v T) {
 	n := r.root
-	for shift := fanoutBits * (radixLevels - 1); n != nil; shift -= fanoutBits {
-		i := k >> shift & (fanout - 1)
+	for shift := radixBits * (radixLevels - 1); n != nil; shift -= radixBits {
+		i := k >> shift & (radixFanout - 1)
 		if shift == 0 {
 			return n.value[i]
 		}
@@ -32,9 +36,9 @@ func (r *radix[T]) get(k uint32) (v T) {
 // put sets the value of a number.
 func (r *radix[T]) put(ed *edit, k uint32, v T) {
 	n := &r.root
-	for shift := fanoutBits * (radixLevels - 1); ; shift -= fanoutBits {
+	for shift := radixBits * (radixLevels - 1); ; shift -= radixBits {
 		*n = (*n).own(ed, shift == 0)
-		i := k >> shift & (fanout - 1)
+		i := k >> shift & (radixFanout - 1)
 		if shift == 0 {
 			if (*n).set>>i&1 == 0 {
 				(*n).set |= 1 << i
@@ -50,9 +54,9 @@ func (r *radix[T]) put(ed *edit, k uint32, v T) {
 // remove takes the value of a number away. Nodes without values stay: there are few.
 func (r *radix[T]) remove(ed *edit, k uint32) {
 	n := &r.root
-	for shift := fanoutBits * (radixLevels - 1); *n != nil; shift -= fanoutBits {
+	for shift := radixBits * (radixLevels - 1); *n != nil; shift -= radixBits {
 		*n = (*n).own(ed, shift == 0)
-		i := k >> shift & (fanout - 1)
+		i := k >> shift & (radixFanout - 1)
 		if shift == 0 {
 			if (*n).set>>i&1 != 0 {
 				(*n).set &^= 1 << i
@@ -70,9 +74,9 @@ func (n *radixNode[T]) own(ed *edit, lowest bool) *radixNode[T] {
 	c := &radixNode[T]{owner: ed}
 	switch {
 	case n == nil && lowest:
-		c.value = make([]T, fanout)
+		c.value = make([]T, radixFanout)
 	case n == nil:
-		c.below = make([]*radixNode[T], fanout)
+		c.below = make([]*radixNode[T], radixFanout)
 	case n.owner == ed:
 		return n
 	default:
@@ -90,12 +94,12 @@ func (n *radixNode[T]) all(k uint32, yield func(uint32, T) bool) bool {
 	if n == nil {
 		return true
 	}
-	for i := range uint32(fanout) {
+	for i := range uint32(radixFanout) {
 		if n.value != nil {
-			if n.set>>i&1 != 0 && !yield(k<<fanoutBits|i, n.value[i]) {
+			if n.set>>i&1 != 0 && !yield(k<<radixBits|i, n.value[i]) {
 				return false
 			}
-		} else if !n.below[i].all(k<<fanoutBits|i, yield) {
+		} else if !n.below[i].all(k<<radixBits|i, yield) {
 			return false
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
+	"unsafe"
 
 	"github.com/hvswitch/hvswitch/ports"
 )
@@ -79,9 +80,10 @@ func hashMAC(vsid uint32, mac uint64) uint64 {
 }
 
 // table is an immutable hash trie of entries, by customer address or by MAC address. A change copies the
-// way from the root to one leaf, at most a few kilobytes, however many entries there are.
+// way from the root to one leaf: about one kilobyte among a thousand entries, and half as much again among
+// a million.
 //
-// A node has 64 slots for six bits of the hash. Adjacent slots share a leaf until it is full: it is
+// A node has 16 slots for four bits of the hash. Adjacent slots share a leaf until it is full: it is
 // halved then, and a full leaf of a single slot becomes a node.
 type table struct {
 	root  *node
@@ -89,15 +91,32 @@ type table struct {
 	byMAC bool
 }
 
+// node has a *leaf in each slot that is set in leaves, and a *node in the others: a pointer alone keeps it
+// small, and it is copied more than anything else.
 type node struct {
-	owner *edit
-	slots [fanout]slot
+	owner  *edit
+	leaves uint16
+	slots  [fanout]unsafe.Pointer
 }
 
-// slot has a node or a leaf.
-type slot struct {
-	node *node
-	leaf *leaf
+func (n *node) leaf(i uint64) *leaf {
+	if n.leaves>>i&1 == 0 {
+		return nil
+	}
+	return (*leaf)(n.slots[i])
+}
+
+// below returns the node in a slot that has no leaf.
+func (n *node) below(i uint64) *node { return (*node)(n.slots[i]) }
+
+func (n *node) setLeaf(i uint64, l *leaf) {
+	n.slots[i] = unsafe.Pointer(l)
+	n.leaves |= 1 << i
+}
+
+func (n *node) setBelow(i uint64, b *node) {
+	n.slots[i] = unsafe.Pointer(b)
+	n.leaves &^= 1 << i
 }
 
 type leaf struct {
@@ -108,10 +127,10 @@ type leaf struct {
 }
 
 const (
-	fanoutBits = 6
+	fanoutBits = 4
 	fanout     = 1 << fanoutBits
-	leafMax    = 32
-	maxDepth   = 9 // of nodes; 54 bits, the tag is below
+	leafMax    = 16
+	maxDepth   = 13 // of nodes; 52 bits, the tag is below
 )
 
 // edit owns the nodes and leaves that may be changed in place, as nobody else has seen them yet. It knows
@@ -150,11 +169,11 @@ func (t *table) find(hash uint64) *leaf {
 		return nil
 	}
 	for h := hash; ; h <<= fanoutBits {
-		s := &n.slots[h>>(64-fanoutBits)]
-		if s.leaf != nil {
-			return s.leaf
+		i := h >> (64 - fanoutBits)
+		if l := n.leaf(i); l != nil {
+			return l
 		}
-		n = s.node
+		n = n.below(i)
 	}
 }
 
@@ -235,10 +254,8 @@ func (t *table) put(ed *edit, e entry) (old entry, replaced bool) {
 	n, h := t.root, hash
 	for depth := 0; ; {
 		i := h >> (64 - fanoutBits)
-		s := &n.slots[i]
-		if s.leaf == nil {
-			s.node = s.node.own(ed)
-			n, h, depth = s.node, h<<fanoutBits, depth+1
+		if n.leaf(i) == nil {
+			n, h, depth = n.ownBelow(ed, i), h<<fanoutBits, depth+1
 			continue
 		}
 		l := n.ownLeaf(ed, i)
@@ -257,7 +274,7 @@ func (t *table) put(ed *edit, e entry) (old entry, replaced bool) {
 			l.width = 0
 			below := &node{owner: ed}
 			below.spread(l, 0)
-			*s = slot{node: below}
+			n.setBelow(i, below)
 			continue
 		}
 		t.halve(ed, n, l, i, depth)
@@ -319,7 +336,7 @@ func (n *node) spread(l *leaf, i uint64) {
 	count := uint64(fanout) >> l.width
 	first := i &^ (count - 1)
 	for k := first; k < first+count; k++ {
-		n.slots[k] = slot{leaf: l}
+		n.setLeaf(k, l)
 	}
 }
 
@@ -332,8 +349,14 @@ func (n *node) own(ed *edit) *node {
 	return &c
 }
 
+func (n *node) ownBelow(ed *edit, i uint64) *node {
+	b := n.below(i).own(ed)
+	n.slots[i] = unsafe.Pointer(b)
+	return b
+}
+
 func (n *node) ownLeaf(ed *edit, i uint64) *leaf {
-	l := n.slots[i].leaf
+	l := n.leaf(i)
 	if l.owner == ed {
 		return l
 	}
@@ -360,18 +383,17 @@ func (t *table) remove(ed *edit, e *entry) (old entry, ok bool) {
 	}
 	ed.touch(t, hash)
 	t.root = t.root.own(ed)
-	var way [maxDepth]*slot
-	n, h, depth := t.root, hash, 0
-	for {
+	var way [maxDepth]*node
+	n, depth := t.root, 0
+	for h := hash; ; h <<= fanoutBits {
+		way[depth] = n
+		depth++
 		i := h >> (64 - fanoutBits)
-		s := &n.slots[i]
-		if s.leaf != nil {
+		if n.leaf(i) != nil {
 			l = n.ownLeaf(ed, i)
 			break
 		}
-		s.node = s.node.own(ed)
-		way[depth] = s
-		n, h, depth = s.node, h<<fanoutBits, depth+1
+		n = n.ownBelow(ed, i)
 	}
 	old = l.entries[at]
 	last := len(l.entries) - 1
@@ -381,20 +403,20 @@ func (t *table) remove(ed *edit, e *entry) (old entry, ok bool) {
 	}
 	l.entries = l.entries[:last]
 	t.count--
-	t.merge(n, l, hash, way[:depth])
+	t.merge(l, hash, way[:depth])
 	if t.count == 0 {
 		t.root = nil
 	}
 	return old, true
 }
 
-// merge gives back what the few entries of a leaf do not need. The leaf and all on the way are owned.
-func (t *table) merge(n *node, l *leaf, hash uint64, way []*slot) {
-	for {
-		depth := len(way)
-		i := hash << (depth * fanoutBits) >> (64 - fanoutBits)
+// merge gives back what the few entries of a leaf do not need. The leaf and the nodes on the way to it are
+// owned.
+func (t *table) merge(l *leaf, hash uint64, way []*node) {
+	for depth := len(way) - 1; ; depth-- {
+		n, i := way[depth], slotAt(hash, depth)
 		for l.width > 0 {
-			other := n.slots[i^uint64(fanout)>>l.width].leaf
+			other := n.leaf(i ^ fanout>>l.width)
 			if other == nil || other.width != l.width || len(l.entries)+len(other.entries) > leafMax/2 {
 				return
 			}
@@ -407,16 +429,13 @@ func (t *table) merge(n *node, l *leaf, hash uint64, way []*slot) {
 		if depth == 0 {
 			return
 		}
-		s := way[depth-1]
-		way = way[:depth-1]
 		l.width = fanoutBits
-		*s = slot{leaf: l}
-		n = t.root
-		if len(way) > 0 {
-			n = way[len(way)-1].node
-		}
+		way[depth-1].setLeaf(slotAt(hash, depth-1), l)
 	}
 }
+
+// slotAt returns the slot of a hash in a node.
+func slotAt(hash uint64, depth int) uint64 { return hash << (depth * fanoutBits) >> (64 - fanoutBits) }
 
 // all calls yield for every entry until it returns false.
 func (t *table) all(yield func(*entry) bool) bool {
@@ -425,18 +444,18 @@ func (t *table) all(yield func(*entry) bool) bool {
 
 func (n *node) all(yield func(*entry) bool) bool {
 	var last *leaf
-	for i := range n.slots {
-		s := &n.slots[i]
-		if s.node != nil {
-			if !s.node.all(yield) {
+	for i := range uint64(fanout) {
+		l := n.leaf(i)
+		if l == nil {
+			if !n.below(i).all(yield) {
 				return false
 			}
 			continue
 		}
-		if s.leaf == last {
+		if l == last {
 			continue
 		}
-		last = s.leaf
+		last = l
 		for k := range last.entries {
 			if !yield(&last.entries[k]) {
 				return false

@@ -2,25 +2,20 @@ package vswitch
 
 import (
 	"fmt"
-	"os"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// fdSet waits for many descriptors at once: an epoll instance, itself waited for by the runtime's
-// poller, so that a sleeping worker occupies no thread. Each descriptor is waited for once
-// (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
+// fdSet waits for many descriptors at once: an epoll instance, in which the sleeping worker keeps a thread
+// blocked, as the runtime's poller would wake it some six microseconds later. Each descriptor is waited for
+// once (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
 type fdSet struct {
 	epoll   int
-	file    *os.File
-	conn    syscall.RawConn
 	doors   int // eventfd
 	timer   int // timerfd, as the runtime's timers are late by up to a millisecond
 	worker  *worker
-	try     func(uintptr) bool // poll, as conn.Read wants it
 	events  [64]unix.EpollEvent
 	limited bool // the timer is set
 
@@ -53,17 +48,9 @@ func newFDSet(w *worker) (*fdSet, error) {
 		return nil, fmt.Errorf("timerfd: %w", err)
 	}
 	s := &fdSet{epoll: ep, doors: ev, timer: tm, worker: w, queues: map[int32]*rxQueue{}, nextID: firstID}
-	s.try = func(uintptr) bool { return s.poll() }
 	err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: doorsID})
 	if err == nil {
 		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, tm, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: timerID})
-	}
-	if err == nil {
-		err = unix.SetNonblock(ep, true)
-	}
-	if err == nil {
-		s.file = os.NewFile(uintptr(ep), "epoll")
-		s.conn, err = s.file.SyscallConn()
 	}
 	if err != nil {
 		unix.Close(ep)
@@ -112,10 +99,13 @@ func (s *fdSet) arm(q *rxQueue, after time.Duration) {
 }
 
 // poll puts the queues whose descriptors are readable on the list of the ready, without waiting.
-func (s *fdSet) poll() bool {
-	n, err := unix.EpollWait(s.epoll, s.events[:], 0)
+func (s *fdSet) poll() { s.ask(0) }
+
+// ask is poll that waits for so many milliseconds, or for ever when they are negative.
+func (s *fdSet) ask(timeout int) {
+	n, err := unix.EpollWait(s.epoll, s.events[:], timeout)
 	if err != nil || n <= 0 {
-		return false
+		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +122,6 @@ func (s *fdSet) poll() bool {
 			}
 		}
 	}
-	return true
 }
 
 // wait waits until a descriptor is readable or wake is called, or for a while unless that is 0.
@@ -140,7 +129,7 @@ func (s *fdSet) wait(atMost time.Duration) {
 	if atMost > 0 || s.limited {
 		s.set(atMost)
 	}
-	s.conn.Read(s.try)
+	s.ask(-1)
 }
 
 // set makes the timer wake whoever waits, after a while, or not at all when that is 0.
@@ -155,7 +144,7 @@ func (s *fdSet) wake() {
 }
 
 func (s *fdSet) close() {
-	s.file.Close()
+	unix.Close(s.epoll)
 	unix.Close(s.doors)
 	unix.Close(s.timer)
 }

@@ -226,7 +226,7 @@ func (w *worker) run() {
 				i++
 			}
 		}
-		if !busy || turn%yieldTurns == 0 {
+		if !busy && len(w.active) > 0 || turn%yieldTurns == 0 {
 			runtime.Gosched()
 		}
 	}

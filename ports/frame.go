@@ -256,10 +256,15 @@ func (f *Frame) Fork(src *Frame) {
 	h := src.Head()
 	n := copy(f.buf[Headroom:Headroom+HeadLen], h)
 	f.off, f.end = Headroom, uint32(Headroom+n)
-	f.clearBody()
+	f.VLAN, f.Offload = src.VLAN, src.Offload
+	if f.bodyLen != 0 {
+		f.clearBody()
+	}
+	if src.bodyLen == 0 && n == len(h) {
+		return
+	}
 	f.AppendBody(h[n:])
 	for _, s := range src.body {
 		f.AppendBody(s)
 	}
-	f.VLAN, f.Offload = src.VLAN, src.Offload
 }

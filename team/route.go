@@ -38,7 +38,7 @@ func (q *txQueue) route(s *snapshot, f *ports.Frame, now time.Duration) way {
 	}
 	w := binary.BigEndian.Uint64(head[4:])
 	src := w & (1<<48 - 1)
-	q.note(src, f, head, now)
+	q.note(src, f, head)
 
 	pin := s.primary
 	switch s.dist {
@@ -117,19 +117,13 @@ func (s *snapshot) moving(address uint64) bool {
 	return was != is && was != nobody && (s.uses(was) || s.pair && !s.slots[is].standby)
 }
 
-// noted is a source that a transmit queue has entered into the table of vNICs.
-type noted struct {
-	key  uint64
-	tick uint32
-}
-
 // note enters the source of a frame into the table of vNICs, once a tick.
-func (q *txQueue) note(src uint64, f *ports.Frame, head []byte, now time.Duration) {
+func (q *txQueue) note(src uint64, f *ports.Frame, head []byte) {
 	vid, tpid := vlanOf(f, head)
-	n := noted{src<<16 | uint64(vid), tickOf(now)}
-	if last := &q.noted[src%uint64(len(q.noted))]; *last != n && !isGroup(src) && src != 0 {
-		*last = n
-		q.team.vnics.touch(n.key, tpid, n.tick)
+	key := src<<16 | uint64(vid)
+	if last := &q.noted[src%uint64(len(q.noted))]; *last != key && !isGroup(src) && src != 0 {
+		*last = key
+		q.team.vnics.touch(key, tpid, q.tick)
 	}
 }
 

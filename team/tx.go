@@ -23,7 +23,8 @@ type txQueue struct {
 	gap    uint32 // flowlet ticks
 
 	h     header.Header
-	noted [64]noted
+	tick  uint32     // of the burst
+	noted [64]uint64 // sources entered into the table of vNICs since the tick began
 
 	lanes     *[buckets]lane // nil with HyperVPort
 	seen      *snapshot      // that the lanes follow
@@ -68,6 +69,10 @@ func (q *txQueue) Send(frames []*ports.Frame) (int, error) {
 		return 0, nil
 	}
 	now := q.team.clock()
+	if tick := tickOf(now); tick != q.tick {
+		q.tick = tick
+		clear(q.noted[:])
+	}
 	if s != q.seen && q.lanes != nil {
 		q.adopt(s)
 	}

@@ -40,10 +40,10 @@ func (w *worker) ringAlarms() {
 	}
 }
 
-// untilAlarm returns how long a worker may sleep, or 0 if for ever.
-func (w *worker) untilAlarm() time.Duration {
+// nextAlarm returns the time until which a worker may sleep, or 0 if for ever.
+func (w *worker) nextAlarm() time.Duration {
 	if len(w.alarms) == 0 {
 		return 0
 	}
-	return max(w.alarms[0].at-w.host.clock(), 1)
+	return max(w.alarms[0].at, 1)
 }

@@ -52,9 +52,10 @@ func (n *naps) slept(now time.Duration) time.Duration {
 
 // nap is sleep, timed.
 func (w *worker) nap() {
-	start := w.host.clock()
+	w.clock = w.host.clock()
+	start := w.clock
 	w.naps.since.Store(int64(start) + 1)
-	w.sleep(w.untilAlarm())
+	w.sleep(w.nextAlarm())
 	w.clock = w.host.clock()
 	w.naps.since.Store(0)
 	w.naps.total.Add(int64(w.clock - start))

@@ -8,21 +8,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fdSet waits for many descriptors at once: an epoll instance, in which the sleeping worker keeps a thread
-// blocked, as the runtime's poller would wake it some six microseconds later. Each descriptor is waited for
-// once (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
+// fdSet waits for many descriptors at once: an epoll instance. Each descriptor is waited for once
+// (EPOLLONESHOT): the frames that arrive while its queue is polled wake nobody.
+//
+// A worker sleeps in the runtime's poller, where it occupies no thread. That wakes it some six microseconds
+// late, which in a round trip is half as long again. So when it has been woken it lingers: for a while it
+// waits in epoll itself for what comes next.
 type fdSet struct {
 	epoll   int
 	doors   int // eventfd
 	timer   int // timerfd, as the runtime's timers are late by up to a millisecond
+	poller  *poller
 	worker  *worker
+	try     func(uintptr) bool // poll, as the poller wants it
 	events  [64]unix.EpollEvent
-	limited bool // the timer is set
+	until   time.Duration // that the timer is set to; 0 when it is not
+	lingers time.Duration // until when the worker does
 
 	mu     sync.Mutex
 	queues map[int32]*rxQueue
 	nextID int32
 }
+
+// lingerTime is for how long a worker lingers: it keeps a thread and, what is worse where they are few, one of
+// the GOMAXPROCS processors from other goroutines.
+const lingerTime = time.Millisecond
 
 // Numbers of descriptors that are of no queue.
 const (
@@ -48,9 +58,13 @@ func newFDSet(w *worker) (*fdSet, error) {
 		return nil, fmt.Errorf("timerfd: %w", err)
 	}
 	s := &fdSet{epoll: ep, doors: ev, timer: tm, worker: w, queues: map[int32]*rxQueue{}, nextID: firstID}
+	s.try = func(uintptr) bool { return s.poll() }
 	err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, ev, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: doorsID})
 	if err == nil {
 		err = unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, tm, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: timerID})
+	}
+	if err == nil {
+		s.poller, err = newPoller(ep)
 	}
 	if err != nil {
 		unix.Close(ep)
@@ -99,13 +113,13 @@ func (s *fdSet) arm(q *rxQueue, after time.Duration) {
 }
 
 // poll puts the queues whose descriptors are readable on the list of the ready, without waiting.
-func (s *fdSet) poll() { s.ask(0) }
+func (s *fdSet) poll() bool { return s.ask(0) }
 
 // ask is poll that waits for so many milliseconds, or for ever when they are negative.
-func (s *fdSet) ask(timeout int) {
+func (s *fdSet) ask(timeout int) bool {
 	n, err := unix.EpollWait(s.epoll, s.events[:], timeout)
 	if err != nil || n <= 0 {
-		return
+		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,26 +129,45 @@ func (s *fdSet) ask(timeout int) {
 			var b [8]byte
 			unix.Read(s.doors, b[:])
 		case timerID:
-			s.set(0)
+			s.set(0, 0)
 		default:
 			if q := s.queues[e.Fd]; q != nil {
 				s.worker.list(q)
 			}
 		}
 	}
+	return true
 }
 
-// wait waits until a descriptor is readable or wake is called, or for a while unless that is 0.
-func (s *fdSet) wait(atMost time.Duration) {
-	if atMost > 0 || s.limited {
-		s.set(atMost)
+// wait waits until a descriptor is readable or wake is called, or until a time unless that is 0. It may return
+// without any of that.
+func (s *fdSet) wait(until time.Duration) {
+	now := s.worker.clock
+	lingers := s.lingering()
+	if lingers && (until == 0 || s.lingers < until) {
+		until = s.lingers
 	}
-	s.ask(-1)
+	if until != s.until {
+		s.set(until, now)
+	}
+	if lingers {
+		s.ask(-1)
+		return
+	}
+	s.poller.wait(s.try)
+	s.lingers = s.worker.host.clock() + lingerTime
 }
 
-// set makes the timer wake whoever waits, after a while, or not at all when that is 0.
-func (s *fdSet) set(after time.Duration) {
-	s.limited = after > 0
+// lingering reports whether the worker was woken by the runtime's poller a moment ago.
+func (s *fdSet) lingering() bool { return s.worker.clock < s.lingers }
+
+// set makes the timer wake whoever waits at a time, or not at all when that is 0.
+func (s *fdSet) set(until, now time.Duration) {
+	s.until = until
+	after := time.Duration(0)
+	if until > 0 {
+		after = max(until-now, 1)
+	}
 	unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}, nil)
 }
 
@@ -144,6 +177,7 @@ func (s *fdSet) wake() {
 }
 
 func (s *fdSet) close() {
+	s.poller.close()
 	unix.Close(s.epoll)
 	unix.Close(s.doors)
 	unix.Close(s.timer)

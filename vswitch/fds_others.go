@@ -17,7 +17,7 @@ func newFDSet(*worker) (*fdSet, error) {
 func (*fdSet) add(*rxQueue) error          { return errors.ErrUnsupported }
 func (*fdSet) remove(*rxQueue)             {}
 func (*fdSet) arm(*rxQueue, time.Duration) {}
-func (*fdSet) poll()                       {}
+func (*fdSet) poll() bool                  { return false }
 func (*fdSet) wait(time.Duration)          {}
 func (*fdSet) wake()                       {}
 func (*fdSet) close()                      {}

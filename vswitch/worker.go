@@ -250,6 +250,9 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 			q.patience = min(2*q.patience, mostPatience)
 		}
 		q.idle, q.quiet = 0, 0
+		if q.fd >= 0 && q.patience == leastPatienceFD && w.fds.Load().lingering() {
+			return true, w.park(q)
+		}
 		return true, false
 	}
 	if q.idle++; q.idle < q.patience {
@@ -279,8 +282,8 @@ func (w *worker) takeReady(turn int) {
 	w.mu.Unlock()
 }
 
-// sleep waits until a queue is ready, or for a while unless that is 0.
-func (w *worker) sleep(atMost time.Duration) {
+// sleep waits until a queue is ready, or until a time unless that is 0. w.clock is up to date.
+func (w *worker) sleep(until time.Duration) {
 	w.sleeping.Store(true)
 	if w.hasReady.Load() || w.stopping.Load() {
 		w.sleeping.Store(false)
@@ -288,11 +291,11 @@ func (w *worker) sleep(atMost time.Duration) {
 	}
 	switch fds := w.fds.Load(); {
 	case fds != nil:
-		fds.wait(atMost)
-	case atMost == 0:
+		fds.wait(until)
+	case until == 0:
 		<-w.wake
 	default:
-		w.timer.Reset(atMost)
+		w.timer.Reset(until - w.clock)
 		select {
 		case <-w.wake:
 			w.timer.Stop()

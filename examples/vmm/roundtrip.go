@@ -59,7 +59,7 @@ func (v *vm) roundTrips(ctx context.Context, to netip.Addr, length time.Duration
 			r.n, _ = strconv.Atoi(m[1])
 			for i, p := range []*time.Duration{&r.p50, &r.p90, &r.p99} {
 				µs, _ := strconv.ParseFloat(m[2+i], 64)
-				*p = time.Duration(µs * float64(time.Microsecond))
+				*p = time.Duration(µs * float64(time.Microsecond)).Round(time.Microsecond)
 			}
 			return r, nil
 		}

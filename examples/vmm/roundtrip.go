@@ -58,8 +58,8 @@ func (v *vm) roundTrips(ctx context.Context, to netip.Addr, length time.Duration
 		if m := tripsLine.FindStringSubmatch(l.text); m != nil {
 			r.n, _ = strconv.Atoi(m[1])
 			for i, p := range []*time.Duration{&r.p50, &r.p90, &r.p99} {
-				µs, _ := strconv.ParseFloat(m[2+i], 64)
-				*p = time.Duration(µs * float64(time.Microsecond)).Round(time.Microsecond)
+				micro, _ := strconv.ParseFloat(m[2+i], 64)
+				*p = time.Duration(micro * float64(time.Microsecond)).Round(time.Microsecond)
 			}
 			return r, nil
 		}

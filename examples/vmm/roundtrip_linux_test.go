@@ -19,8 +19,8 @@ import (
 	"github.com/hvswitch/hvswitch/vswitch"
 )
 
-// Two guests have a card on each of several switches, and make round trips by one after the other. So all that differs
-// is the switch; what an emulated guest takes for itself is in every figure.
+// Two guests have a card on each of several switches, and make round trips by one after the other. What the guests take
+// for themselves, which is most as they are emulated, is in every figure alike.
 func TestRoundTripsBesideOtherSwitches(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector slows this switch down, and not the others")

@@ -20,7 +20,8 @@ import (
 // image is what guests boot.
 type image struct {
 	kernel string // file
-	root   string // file: a cpio archive of the root file system, without /init
+	root   string // file: a cpio archive of the root file system, without /init and rtt
+	rtt    string // file: the program of that name
 }
 
 // busybox is the package of it that needs no libraries.
@@ -37,6 +38,10 @@ var modules = []string{
 // newImage returns the image in the directory cache, which it makes if there is none.
 func newImage(ctx context.Context, cache string, w io.Writer) (*image, error) {
 	img := &image{kernel: filepath.Join(cache, "vmlinuz"), root: filepath.Join(cache, "root.cpio")}
+	var err error
+	if img.rtt, err = buildRTT(ctx, cache); err != nil {
+		return nil, err
+	}
 	if _, err := os.Stat(img.root); err == nil {
 		return img, nil
 	}

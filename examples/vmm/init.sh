@@ -33,6 +33,7 @@ watch() { while :; do ping -i 0.1 $1; usleep 100000; done & }
 ip link set lo up
 load || exit # which the kernel takes for a reason to panic
 iperf3 -s >/dev/null &
+rtt &
 echo "vmm: ready"
 while read -r line; do
 	eval "$line" 2>&1

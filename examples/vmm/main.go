@@ -1,15 +1,15 @@
 // Command vmm answers how QEMU guests are connected to a switch in one's own process.
 //
 // It boots two virtual machines on a switch that runs here, plugged in by a socket of the kind that -netdev chooses,
-// and lets them talk: ping and iperf3 between the two, and a TCP download from the host, which is a TCP/IP stack in
-// this process behind a management vNIC. It prints what came through.
+// and lets them talk: ping, iperf3 and round trips by TCP between the two, and a TCP download from the host, which is a
+// TCP/IP stack in this process behind a management vNIC. It prints what came through.
 //
 //	go run ./examples/vmm                   # vhost-user: the switch works in the memory of the guests
 //	go run ./examples/vmm -netdev stream    # QEMU's own format over a stream socket; or dgram
 //	sudo go run ./examples/vmm -netdev tap  # QEMU opens TAPs, which the switch picks up by packet sockets
 //
-// The guests run Debian's kernel and a busybox, which it downloads on first use, with the iperf3 of the machine. It
-// needs Debian or Ubuntu on amd64, and no root but for TAPs. Whatever it starts ends with it, also on an interrupt. It
+// The guests run Debian's kernel and a busybox, which it downloads on first use, with the iperf3 of the machine and the
+// program in rtt. It needs Debian or Ubuntu on amd64, and no root but for TAPs. Whatever it starts ends with it, also on an interrupt. It
 // exits with 1 when something did not come through, and with 2 when the machine lacks what it needs.
 //
 // What a VMM does is in netdev.go: one call opens the port, and QEMU gets the arguments that lead to it.

@@ -22,6 +22,7 @@ import (
 type measurement struct {
 	guests []guestState
 	flows  []flow
+	trips  roundTrips // from the first guest to the second
 	ports  []vswitch.PortStats
 }
 
@@ -54,7 +55,7 @@ const pings = 10
 
 // measure sees what the two VMs and the host can send to each other. That something does not come through is an error.
 func (l *lab) measure(ctx context.Context, length time.Duration) (*measurement, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*length+time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*length+time.Minute)
 	defer cancel()
 	m := &measurement{}
 	for _, v := range l.vms {
@@ -84,6 +85,9 @@ func (l *lab) measure(ctx context.Context, length time.Duration) (*measurement, 
 			return nil, err
 		}
 		f.ours, f.qemu = cpuTime()-ours, l.cpuOfVMs()-qemu
+	}
+	if m.trips, err = a.roundTrips(ctx, b.addr.Addr(), length); err != nil {
+		return nil, err
 	}
 	m.ports = l.sw.Stats().Ports
 	return m, nil

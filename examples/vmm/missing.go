@@ -17,6 +17,7 @@ var programs = []needs.Program{
 	{Name: "ldd", Package: "libc-bin"},
 	{Name: "dpkg-deb", Package: "dpkg"},
 	{Name: "apt-get", Package: "apt"},
+	{Name: "go", Package: "golang-go"},
 }
 
 // missing says what the machine lacks, all of it in one message.

@@ -66,16 +66,24 @@ func (s *scene) outside(t *testing.T, n int, socket, chardev string) *vm {
 // startProgram starts a program that ends with the test at the latest.
 func startProgram(t *testing.T, name string, args ...string) (kill func()) {
 	t.Helper()
+	kill, err := launch(t, name, args...)
+	require.NoError(t, err)
+	return kill
+}
+
+func launch(t *testing.T, name string, args ...string) (kill func(), err error) {
 	c := exec.Command(name, args...)
 	c.Stderr = os.Stderr
 	dieWithUs(c)
-	require.NoError(t, c.Start())
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
 	kill = func() {
 		_ = c.Process.Kill()
 		_ = c.Wait()
 	}
 	t.Cleanup(kill)
-	return kill
+	return kill, nil
 }
 
 // transferBegins has vm1 send to vm2 without pause by one TCP connection.

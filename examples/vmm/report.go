@@ -27,6 +27,11 @@ func (m *measurement) print(w io.Writer) {
 	}
 	t.Print(w)
 
+	fmt.Fprintln(w, "\nHow long 64 bytes by TCP took there and back")
+	t = table.New("from", "to", "round trips", "p50", "p90", "p99")
+	t.Row(m.guests[0].name, m.guests[1].name, m.trips.n, m.trips.p50, m.trips.p90, m.trips.p99)
+	t.Print(w)
+
 	fmt.Fprintln(w, "\nWhat each port carried (rx: from the machine, tx: to the machine)")
 	t = table.New("port", "rx frames", "rx bytes", "tx frames", "tx bytes", "dropped")
 	for _, p := range m.ports {

@@ -124,6 +124,7 @@ func (s *scene) talks(t *testing.T, segmentation bool) {
 		require.Len(t, f.rtt, pings)
 		require.Greater(t, f.rate, rate(1e6), "%s to %s", f.from, f.to)
 	}
+	require.Positive(t, m.trips.n)
 	require.Len(t, m.ports, 3)
 
 	s.watch(t)

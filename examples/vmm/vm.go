@@ -91,17 +91,22 @@ func (m machine) accelerator() string {
 	return m.accel
 }
 
-// initrd makes the first root file system of the guest: the image, and behind it the first program.
+// initrd makes the first root file system of the guest: the image, and behind it the programs that are of this folder.
 func (m machine) initrd() (string, error) {
 	content, err := os.ReadFile(m.image.root)
 	if err != nil {
 		return "", err
 	}
+	rtt, err := os.ReadFile(m.image.rtt)
+	if err != nil {
+		return "", err
+	}
 	b := bytes.NewBuffer(content)
-	init := newCPIO(b)
-	init.add("init", initScript)
+	more := newCPIO(b)
+	more.add("init", initScript)
+	more.add("bin/rtt", rtt)
 	name := filepath.Join(m.dir, m.name+".initrd")
-	return name, errors.Join(init.close(), os.WriteFile(name, b.Bytes(), 0o600))
+	return name, errors.Join(more.close(), os.WriteFile(name, b.Bytes(), 0o600))
 }
 
 // patience is what a guest is given to boot; emulated on a busy machine it takes its time.

@@ -137,12 +137,12 @@ func (v *ring) writeUsed() (first unsafe.Pointer, firstWord uint32) {
 		if u.len > 0 {
 			flags |= descWrite
 		}
-		*(*uint32)(unsafe.Add(s, 8)) = u.len
 		word := uint32(u.id) | flags<<16
 		if i == 0 {
+			*(*uint32)(unsafe.Add(s, 8)) = u.len
 			firstWord = word
-		} else {
-			atomic.StoreUint32((*uint32)(unsafe.Add(s, 12)), word)
+		} else { // the driver does not look here before the first is used
+			*(*uint64)(unsafe.Add(s, 8)) = uint64(u.len) | uint64(word)<<32
 		}
 		if v.log != nil {
 			v.logDesc(uint64(v.lastUsed)*descLen+8, 8)

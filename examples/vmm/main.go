@@ -9,8 +9,8 @@
 //	sudo go run ./examples/vmm -netdev tap  # QEMU opens TAPs, which the switch picks up by packet sockets
 //
 // The guests run Debian's kernel and a busybox, which it downloads on first use, with the iperf3 of the machine and the
-// program in rtt. It needs Debian or Ubuntu on amd64, and no root but for TAPs. Whatever it starts ends with it, also on an interrupt. It
-// exits with 1 when something did not come through, and with 2 when the machine lacks what it needs.
+// program in rtt. It needs Debian or Ubuntu on amd64, and no root but for TAPs. Whatever it starts ends with it, also
+// on an interrupt. It exits with 1 when something did not come through, and with 2 when the machine lacks what it needs.
 //
 // What a VMM does is in netdev.go: one call opens the port, and QEMU gets the arguments that lead to it.
 package main

@@ -250,7 +250,7 @@ func (w *worker) visit(q *rxQueue) (served, parked bool) {
 			q.patience = min(2*q.patience, mostPatience)
 		}
 		q.idle, q.quiet = 0, 0
-		if q.fd >= 0 && q.patience == leastPatienceFD && w.fds.Load().lingering() {
+		if q.fd >= 0 && q.patience == leastPatienceFD && w.fds.Load().lingering() { // or it reads once more in vain
 			return true, w.park(q)
 		}
 		return true, false

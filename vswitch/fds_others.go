@@ -19,5 +19,6 @@ func (*fdSet) remove(*rxQueue)             {}
 func (*fdSet) arm(*rxQueue, time.Duration) {}
 func (*fdSet) poll() bool                  { return false }
 func (*fdSet) wait(time.Duration)          {}
+func (*fdSet) lingering() bool             { return false }
 func (*fdSet) wake()                       {}
 func (*fdSet) close()                      {}

@@ -209,18 +209,21 @@ func (s *snapshot) existing(r *LookupRecord) *entry {
 
 func (w *writer) putRecord(e *Engine, s *snapshot, ed *edit, r *LookupRecord) {
 	n := r.entry(w.peer(e, s, r.PA))
-	w.count(s, ed, &n, 1)
-	if old := s.existing(r); old != nil {
-		o := *old
-		if !s.byMAC.same(&o, &n) {
-			s.byMAC.remove(ed, &o)
+	w.count(s, ed, &n, 1) // first, so that nothing is given up that stays
+	var old entry
+	var replaced bool
+	if r.Type == L2Only {
+		old, replaced = s.byMAC.put(ed, n)
+	} else {
+		old, replaced = s.byCA.put(ed, n)
+		if replaced && !s.byMAC.same(&old, &n) {
+			s.byMAC.remove(ed, &old)
 		}
-		w.count(s, ed, &o, -1)
+		s.byMAC.put(ed, n)
 	}
-	if r.Type != L2Only {
-		s.byCA.put(ed, n)
+	if replaced {
+		w.count(s, ed, &old, -1)
 	}
-	s.byMAC.put(ed, n)
 }
 
 func (w *writer) deleteRecord(s *snapshot, ed *edit, r *LookupRecord) {

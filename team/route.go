@@ -38,7 +38,10 @@ func (q *txQueue) route(s *snapshot, f *ports.Frame, now time.Duration) way {
 	}
 	w := binary.BigEndian.Uint64(head[4:])
 	src := w & (1<<48 - 1)
-	q.note(src, f, head)
+	vid, tpid := vlanOf(f, head)
+	if key := src<<16 | uint64(vid); q.noted[src%uint64(len(q.noted))] != key {
+		q.note(src, key, tpid)
+	}
 
 	pin := s.primary
 	switch s.dist {
@@ -118,11 +121,9 @@ func (s *snapshot) moving(address uint64) bool {
 }
 
 // note enters the source of a frame into the table of vNICs, once a tick.
-func (q *txQueue) note(src uint64, f *ports.Frame, head []byte) {
-	vid, tpid := vlanOf(f, head)
-	key := src<<16 | uint64(vid)
-	if last := &q.noted[src%uint64(len(q.noted))]; *last != key && !isGroup(src) && src != 0 {
-		*last = key
+func (q *txQueue) note(src, key uint64, tpid uint16) {
+	if !isGroup(src) && src != 0 {
+		q.noted[src%uint64(len(q.noted))] = key
 		q.team.vnics.touch(key, tpid, q.tick)
 	}
 }

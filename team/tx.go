@@ -97,10 +97,13 @@ func (q *txQueue) burst(s *snapshot, now time.Duration, frames []*ports.Frame) (
 	n := len(frames)
 	q.forked = 0
 	info := &q.team.info
+	plain := min(etherLen+info.MTU, ports.MaxFrame)
 	for i, f := range frames {
-		if refused = check(info, f); refused != nil {
-			n = i
-			break
+		if !f.Offload.IsZero() || f.Len() > plain {
+			if refused = check(info, f); refused != nil {
+				n = i
+				break
+			}
 		}
 		way := q.route(s, f, now)
 		if way.moving {

@@ -189,24 +189,6 @@ func (r *LookupRecord) entry(peer uint32) entry {
 	return n
 }
 
-// existing returns the entry with the key of a record, or nil.
-func (s *snapshot) existing(r *LookupRecord) *entry {
-	if r.Type != L2Only {
-		return s.byCA.lookupCA(r.VSID, caOf(r.CA))
-	}
-	k := r.entry(0)
-	l := s.byMAC.find(s.byMAC.hash(&k))
-	if l == nil {
-		return nil
-	}
-	for i := range l.entries {
-		if s.byMAC.same(&l.entries[i], &k) {
-			return &l.entries[i]
-		}
-	}
-	return nil
-}
-
 func (w *writer) putRecord(e *Engine, s *snapshot, ed *edit, r *LookupRecord) {
 	n := r.entry(w.peer(e, s, r.PA))
 	w.count(s, ed, &n, 1) // first, so that nothing is given up that stays
@@ -230,16 +212,17 @@ func (w *writer) deleteRecord(s *snapshot, ed *edit, r *LookupRecord) {
 	if !r.VSID.IsValid() || r.Type != L2Only && !r.CA.IsValid() {
 		return
 	}
-	old := s.existing(r)
-	if old == nil {
-		return
+	k := r.entry(0)
+	var old entry
+	var removed bool
+	if r.Type == L2Only {
+		old, removed = s.byMAC.remove(ed, &k)
+	} else if old, removed = s.byCA.remove(ed, &k); removed {
+		s.byMAC.remove(ed, &old)
 	}
-	o := *old
-	if o.typ() != L2Only {
-		s.byCA.remove(ed, &o)
+	if removed {
+		w.count(s, ed, &old, -1)
 	}
-	s.byMAC.remove(ed, &o)
-	w.count(s, ed, &o, -1)
 }
 
 // peer returns the index of a provider address.
